@@ -30,13 +30,12 @@ use crate::health::monitor::{AlerterMonitor, MonitoredParts};
 use crate::health::probes::{ActiveRules, alive, ready};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::{old_alerts, suppressed_counts};
-use crate::notify::device_message::DeviceMessageTable;
+use crate::notify::device_message;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
 use crate::notify::recipients::Directory;
 use crate::notify::sender::Sender;
-use crate::notify::sender::routes::SenderRoutes;
 use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
@@ -136,7 +135,7 @@ impl App {
             subscription_refused: refused,
             silences,
             operators,
-            accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
+            accounts: Arc::new(AccountLimits::new(config.limits.account_messages_per_second)),
             owed: watch::Sender::default(),
             counted_time: watch::Sender::default(),
             probes: [loops, ready],
@@ -191,16 +190,13 @@ impl App {
     }
 
     fn sender(&self, wake: Arc<Notify>) -> Sender {
-        let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
-            routes: SenderRoutes {
-                directory: Arc::clone(&self.directory),
-                platforms: self.platforms.clone(),
-            },
-            device_messages: DeviceMessageTable::new(self.pool.clone()),
+            directory: Arc::clone(&self.directory),
+            platforms: self.platforms.clone(),
+            device_messages: device_message::columns(self.pool.clone()),
             gates: Arc::clone(&self.accounts),
-            limits,
+            recipient_per_minute: self.config.limits.recipient_messages_per_minute,
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,

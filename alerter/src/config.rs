@@ -24,7 +24,6 @@ use crate::commands::send_test::SendTestArgs;
 use crate::commands::silence::SilenceCommand;
 use crate::engine::DeviceLimits;
 use crate::health::monitor::MonitorArgs;
-use crate::notify::limits::rate_limit::SendLimits;
 use crate::notify::operator_events::OperatorsArgs;
 use crate::notify::wechat::WechatArgs;
 
@@ -180,14 +179,6 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// Returns the limits.
-    pub fn limits(&self) -> SendLimits {
-        SendLimits {
-            recipient_per_minute: self.recipient_messages_per_minute,
-            account_per_second: self.account_messages_per_second,
-        }
-    }
-
     fn validate(&self, problems: &mut Problems) {
         for (name, limit) in [
             ("--recipient-messages-per-minute", self.recipient_messages_per_minute),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use ljwx_alerter::commands::backtest::backtest;
+use ljwx_alerter::commands::{accounts, run, send_test};
 use ljwx_alerter::{App, Config};
 
 fn main() -> ExitCode {
@@ -11,15 +12,15 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_alerter::SERVICE),
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
-        Config::Rules(command) => command.run(),
+        Config::Rules(command) => run(command.run()),
         Config::Backtest(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_alerter::SERVICE),
             ExitCode::FAILURE,
             async |_, stop| backtest(&config, stop).await,
         ),
-        Config::Recipients(command) => ljwx_alerter::commands::recipients::run(&command),
-        Config::Accounts(command) => ljwx_alerter::commands::accounts::run(&command),
-        Config::SendTest(config) => ljwx_alerter::commands::send_test::run(&config),
+        Config::Recipients(command) => run(command.run()),
+        Config::Accounts(command) => run(accounts::run(&command)),
+        Config::SendTest(config) => run(send_test::run(&config)),
         Config::Silence(command) => ljwx_service::lifecycle::run(
             || command.tables().telemetry.init(ljwx_alerter::SERVICE),
             async |_, _| command.run().await,
@@ -28,6 +29,6 @@ fn main() -> ExitCode {
             || config.tables.telemetry.init(ljwx_alerter::SERVICE),
             async |_, stop| config.run(stop).await,
         ),
-        Config::Outbox(config) => ljwx_alerter::commands::outbox::run(&config),
+        Config::Outbox(config) => run(config.run()),
     }
 }

@@ -1,4 +1,4 @@
-//! Readings and rules for tests.
+//! Readings, rules, notices and accounts for tests.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::Silence;
 use crate::engine::episode::{Transition, TransitionKind};
+use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
+use crate::notify::outbox::Notification;
+use crate::notify::wechat::{Account, AccountKind, FieldMap};
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
 use crate::rules::validation::{RuleStatus, check};
@@ -99,6 +102,29 @@ pub fn notice() -> Notice {
     }
 }
 
+/// Returns a claimed notification of an opening that was never sent, with the notice of [`notice`].
+pub fn notification() -> Notification {
+    Notification {
+        id: 1,
+        episode_key: EpisodeKey::of_digest(7, "openid:o1", 1).as_str().into(),
+        transition_seq: 2,
+        transition: "opened".into(),
+        recipient: "openid:o1".into(),
+        user_id: None,
+        customer_id: 7,
+        severity: 5,
+        payload: Vec::new(),
+        notice: serde_json::to_string(&notice()).expect("plain fields"),
+        traceparent: None,
+        attempts: 0,
+        resends: 0,
+        lease_owner: "me".into(),
+        age_ms: 0,
+        uncertain_ms: None,
+        members: 0,
+    }
+}
+
 /// Returns the transition of an opening of which no one is notified.
 pub fn transition() -> Transition {
     Transition {
@@ -116,4 +142,16 @@ pub fn transition() -> Transition {
         seq: 0,
         flapping: false,
     }
+}
+
+/// Returns an official account with the template t1 and these fields.
+pub fn official_account(fields: FieldMap) -> Account {
+    let kind = AccountKind::Official { template_id: "t1".into(), fields };
+    Account::new("wx7".into(), "hush".to_owned().into(), kind, None)
+}
+
+/// Returns an application in WeCom that sends text.
+pub fn wecom_account(agent_id: i64) -> Account {
+    let kind = AccountKind::Wecom { agent_id, is_markdown: false };
+    Account::new("ww7".into(), "hush".to_owned().into(), kind, None)
 }

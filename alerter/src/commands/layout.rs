@@ -1,8 +1,8 @@
-//! Prints text in columns, no wider than a terminal.
+//! Prints tables, and text in columns that is no wider than a terminal.
 
 use std::io::{self, Write};
 
-use ljwx_service::text::one_line;
+use ljwx_service::text::{Align, one_line, table_of};
 
 /// Width of the terminal, in columns.
 const WIDTH: usize = 100;
@@ -12,6 +12,21 @@ const LAST_MIN: usize = 30;
 
 /// Gap between two columns.
 const GAP: &str = "  ";
+
+/// A column of a table: its head, its alignment, and the text of a row's cell.
+pub type Column<'a, T> = (&'static str, Align, &'a dyn Fn(&T) -> String);
+
+/// Prints a table with a line for each row, below the heads.
+pub fn table<T, const N: usize>(
+    rows: &[T],
+    columns: [Column<'_, T>; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let heads = columns.map(|(head, ..)| head.to_owned());
+    let cells = rows.iter().map(|row| columns.map(|(.., cell)| cell(row)));
+    let lines: Vec<[String; N]> = std::iter::once(heads).chain(cells).collect();
+    table_of(columns.map(|(_, side, _)| side), &lines, out)
+}
 
 /// Prints rows of `N` cells and a last cell of several lines, which are wrapped at spaces.
 pub fn columns<const N: usize>(

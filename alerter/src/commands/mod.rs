@@ -6,10 +6,12 @@ mod layout;
 pub mod outbox;
 pub mod recipients;
 pub mod report;
-pub mod rule_source;
 pub mod rules;
 pub mod send_test;
 pub mod silence;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
@@ -19,6 +21,8 @@ use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_reading::wall_text;
 use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::telemetry::TelemetryArgs;
+use serde::Serialize;
+use tokio::runtime::Builder;
 
 /// Settings of the alerter's tables, and of the zone in which a command reads and prints times.
 #[derive(Debug, Clone, Args)]
@@ -48,8 +52,27 @@ fn wall(epoch_ms: i64, zone: &TimeZone) -> String {
         .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
 }
 
-/// Runs a command's work to its end on this thread.
-fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(work)
+/// Prints what a command found: one JSON document, or what `text` prints for people.
+fn print_found<T: Serialize, W: Write>(
+    json: bool,
+    found: &T,
+    out: &mut W,
+    text: impl FnOnce(&T, &mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    if !json {
+        return text(found, out);
+    }
+    serde_json::to_writer_pretty(&mut *out, found)?;
+    writeln!(out)
+}
+
+/// Runs a command to its end on this thread. Prints its error, and then returns the code of a
+/// failure.
+pub fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime");
+    runtime.and_then(|runtime| runtime.block_on(command)).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
-use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Silence;
@@ -138,13 +137,6 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(bytes_max.saturating_sub(ELLIPSIS.len()));
     format!("{}{ELLIPSIS}", &text[..end]).into()
-}
-
-/// Formats a time to the minute: `2025-09-02 12:00`.
-pub fn minute(wall: DateTime) -> String {
-    let mut text = wall_text(wall);
-    text.truncate("yyyy-MM-dd HH:mm".len());
-    text
 }
 
 /// The text of an episode that closes because its device has another wearer.

@@ -3,7 +3,7 @@
 //! Marks and state come first. The first characters then distinguish a resolution, a relief and a
 //! reminder from an opening, however much is cut.
 
-use super::notice::{Notice, minute};
+use super::notice::Notice;
 use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 use crate::rules::template::quantity;
@@ -12,7 +12,7 @@ use crate::rules::vital::Vital;
 impl Notice {
     /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
     pub fn event(&self) -> String {
-        let words = self.marks().into_iter().chain([self.state()]).flatten();
+        let words = self.marks().into_iter().chain([self.state_word().1]).flatten();
         words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
@@ -24,11 +24,20 @@ impl Notice {
     /// Returns the severity, or that the episode is over. After a step down, returns the severity of
     /// what goes on.
     pub fn level(&self) -> &'static str {
+        self.level_word().1
+    }
+
+    /// Returns the key of the word for the level, and the word.
+    pub fn level_word(&self) -> (&'static str, &'static str) {
+        let of = |severity: Severity| (severity.as_str(), severity.label());
+        let over = self.transition.as_str();
         match self.transition {
-            TransitionKind::Resolved => self.goes_on.map_or("已恢复", Severity::label),
-            TransitionKind::Stale | TransitionKind::Superseded | TransitionKind::Closed => "关闭",
+            TransitionKind::Resolved => self.goes_on.map_or((over, "已恢复"), of),
+            TransitionKind::Stale | TransitionKind::Superseded | TransitionKind::Closed => {
+                (over, "关闭")
+            }
             TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated => {
-                self.severity.label()
+                of(self.severity)
             }
         }
     }
@@ -44,7 +53,7 @@ impl Notice {
     pub fn headline_text(&self) -> String {
         let level = self.level();
         // The level of an ended episode already contains the state.
-        let state = self.state().filter(|state| *state != level);
+        let state = self.state_word().1.filter(|state| *state != level);
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
         let beyond = self.threshold().map(|threshold| format!(" ({threshold})"));
         format!("【{level}】{state}{}{}", self.what(), beyond.unwrap_or_default())
@@ -53,11 +62,9 @@ impl Notice {
     /// Returns since when the episode is open, if people are notified only later: `自 12:00 起`.
     pub fn since_text(&self) -> Option<String> {
         let since = self.since?;
-        let mut at = minute(since);
-        if since.date() == self.wall.date() {
-            at.replace_range(.."yyyy-MM-dd ".len(), "");
-        }
-        Some(format!("自 {at} 起"))
+        let is_today = since.date() == self.wall.date();
+        let format = if is_today { "自 %H:%M 起" } else { "自 %Y-%m-%d %H:%M 起" };
+        Some(since.strftime(format).to_string())
     }
 
     fn marks(&self) -> [Option<&'static str>; 3] {
@@ -68,19 +75,24 @@ impl Notice {
         ]
     }
 
-    /// Returns the state of the episode in a word. `None`: the episode opened.
-    pub fn state(&self) -> Option<&'static str> {
+    /// Returns the key of the word for the episode's state, and the word. No word: the episode
+    /// opened.
+    pub fn state_word(&self) -> (&'static str, Option<&'static str>) {
+        let key = self.transition.as_str();
         match self.transition {
-            _ if self.digest_of.is_some() => Some("汇总"),
-            TransitionKind::Opened | TransitionKind::Notified if self.flapping => Some("反复"),
-            TransitionKind::Opened => None,
-            TransitionKind::Notified => Some("持续"),
-            TransitionKind::Escalated if self.eased => Some("缓解"),
-            TransitionKind::Escalated => Some("升级"),
-            TransitionKind::Resolved if self.goes_on.is_some() => Some("缓解"),
-            TransitionKind::Resolved => Some("已恢复"),
-            TransitionKind::Stale => Some("失联"),
-            TransitionKind::Superseded | TransitionKind::Closed => Some("关闭"),
+            _ if self.digest_of.is_some() => ("digest", Some("汇总")),
+            TransitionKind::Opened | TransitionKind::Notified if self.flapping => {
+                (key, Some("反复"))
+            }
+            TransitionKind::Opened => (key, None),
+            TransitionKind::Notified => (key, Some("持续")),
+            TransitionKind::Escalated if self.eased => ("eased", Some("缓解")),
+            TransitionKind::Escalated => (key, Some("升级")),
+            // The end of an alert is not the end of what its people were notified of.
+            TransitionKind::Resolved if self.goes_on.is_some() => ("eased", Some("缓解")),
+            TransitionKind::Resolved => (key, Some("已恢复")),
+            TransitionKind::Stale => (key, Some("失联")),
+            TransitionKind::Superseded | TransitionKind::Closed => (key, Some("关闭")),
         }
     }
 

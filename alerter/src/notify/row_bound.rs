@@ -9,25 +9,19 @@ use tracing::warn;
 
 use crate::metrics::CUT_READS;
 
-/// Cuts the rows of a read, and remembers the tables that were logged.
-#[derive(Debug, Default)]
-pub struct RowBound {
-    logged: Mutex<BTreeSet<&'static str>>,
-}
+/// The tables of which this process has logged that they have too many rows.
+static LOGGED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
-impl RowBound {
-    /// Keeps the first `max` rows. The query must ask for one row more, to find out whether there
-    /// are more rows.
-    pub fn cut<T>(&self, table: &'static str, max: usize, rows: &mut Vec<T>) {
-        if rows.len() <= max {
-            return;
-        }
-        rows.truncate(max);
-        counter!(CUT_READS).increment(1);
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.insert(table) {
-            warn!(table, rows = max, "table has more rows than are read, ignoring the others");
-        }
+/// Keeps the first `max` rows of a read of `table`. The query must ask for one row more, to find out
+/// whether there are more rows.
+pub fn cut<T>(table: &'static str, max: usize, rows: &mut Vec<T>) {
+    if rows.len() <= max {
+        return;
+    }
+    rows.truncate(max);
+    counter!(CUT_READS).increment(1);
+    if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(table) {
+        warn!(table, rows = max, "table has more rows than are read, ignoring the others");
     }
 }
 
@@ -37,12 +31,11 @@ mod tests {
 
     #[test]
     fn rows_beyond_the_bound_are_cut_and_their_table_is_remembered() {
-        let bound = RowBound::default();
-        for (count, kept, logged) in [(0, 0, 0), (3, 3, 0), (4, 3, 1), (5, 3, 1)] {
+        for (count, kept, logged) in [(0, 0, false), (3, 3, false), (4, 3, true), (5, 3, true)] {
             let mut rows: Vec<usize> = (0..count).collect();
-            bound.cut("t_alert_silence", 3, &mut rows);
+            cut("t_of_a_test", 3, &mut rows);
             assert_eq!(rows, (0..kept).collect::<Vec<_>>(), "{count}");
-            assert_eq!(bound.logged.lock().unwrap().len(), logged, "{count}");
+            assert_eq!(LOGGED.lock().unwrap().contains("t_of_a_test"), logged, "{count}");
         }
     }
 }

@@ -117,10 +117,8 @@ impl PartitionBatch {
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: transition.seq,
-                to: transition.to,
                 whom,
                 follow_up,
-                severity: transition.severity,
                 event_ms: change.at.ms,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
                 notice: notice.clone(),
@@ -139,8 +137,10 @@ impl PartitionBatch {
         for recipient in &choice.recipients {
             let id = key.client_msg_id(transition.seq, &recipient.address.to_string());
             // A message to the watch is a row, which the sender builds.
-            let payload = wechat::request(contacts.accounts(), &recipient.address, &id, notice);
-            queue(Whom::Recipient(recipient.clone(), payload.unwrap_or_default()));
+            let account = contacts.accounts().of(recipient.address.channel);
+            let request =
+                account.map(|to| wechat::request(to, &recipient.address.name, &id, notice));
+            queue(Whom::Recipient(recipient.clone(), request.unwrap_or_default()));
         }
     }
 }

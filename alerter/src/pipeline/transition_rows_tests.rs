@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,26 +9,21 @@ use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::{Address, Recipient};
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
+use crate::notify::recipients::choice::TenantContacts;
+use crate::notify::wechat::{Accounts, FieldMap};
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
-use crate::test_support::{self, heart_rate, rule};
+use crate::test_support::{self, heart_rate, official_account, rule};
 
 fn recipients() -> (Contacts, Choice) {
-    let account = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    };
-    let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
+    let accounts = Accounts::from_iter([official_account(FieldMap::default())]);
     let recipients = [("openid:o1", 5), ("openid:o2", 6)].map(|(text, user_id)| {
         let address = Address::parse(text).unwrap();
         Recipient { address, user_id }
     });
     let choice = Choice { recipients: recipients.into(), ..Choice::default() };
-    (Contacts::of_accounts(accounts), choice)
+    let tenant = TenantContacts::new(Arc::new(accounts), HashMap::new());
+    (Contacts::new(tenant, &[]), choice)
 }
 
 fn cause(reading: &Reading, offset: i64) -> Cause<'_> {
@@ -83,7 +79,7 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     assert_eq!(entries(&stretch), expected);
     let first = &stretch.notifications[0];
     let Whom::Recipient(recipient, _) = &first.whom else { panic!("no recipient") };
-    assert_eq!((first.severity, recipient.user_id), (Severity::Major, 5));
+    assert_eq!((first.notice.severity, recipient.user_id), (Severity::Major, 5));
     assert_eq!(first.event_ms, heart_rate(0, 110).epoch_ms());
 }
 
@@ -94,7 +90,7 @@ fn entries(stretch: &PartitionBatch) -> Vec<(u32, TransitionKind, String)> {
             Whom::Recipient(recipient, _) => recipient.address.to_string(),
             Whom::Notified { .. } => "all notified".to_owned(),
         };
-        (one.transition_seq, one.to, whom)
+        (one.transition_seq, one.notice.transition, whom)
     };
     stretch.notifications.iter().map(shown).collect()
 }

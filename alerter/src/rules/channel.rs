@@ -32,20 +32,14 @@ impl Channel {
 
     /// Parses a kind.
     pub fn from_kind(kind: &str) -> Option<Self> {
-        Some(match kind {
-            "openid" => Self::Official,
-            "wecom" => Self::Wecom,
-            "message" => Self::Message,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|channel| channel.kind() == kind)
     }
 
     /// Returns the word for logs, spans and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Official => "wechat_official",
-            Self::Wecom => "wecom",
-            Self::Message => "message",
+            Self::Wecom | Self::Message => self.kind(),
         }
     }
 }

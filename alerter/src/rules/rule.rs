@@ -3,6 +3,8 @@
 //! Pure. The evaluation of a reading belongs to [`crate::engine::episode::evaluate`], the
 //! validation of a rule to [`crate::rules::validation`].
 
+use std::mem::{Discriminant, discriminant};
+
 use jiff::civil::{DateTime, Time};
 
 use crate::rules::channel::Channels;
@@ -53,16 +55,9 @@ pub enum Trigger {
     NoData(i64),
 }
 
-/// A place among a tenant's rules. The tenant's own rule overrides the template rules of its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Slot<'a> {
-    /// A range: its vital, and the rule type.
-    Range(Vital, &'a str),
-    /// Conditions, and the rule type.
-    Conditions(&'a str),
-    /// Missing data, and the rule type.
-    NoData(&'a str),
-}
+/// A place among a tenant's rules: the kind of the trigger, the vital of a range, and the rule type.
+/// The tenant's own rule overrides the template rules of its slot.
+pub type Slot<'a> = (Discriminant<Trigger>, Option<Vital>, &'a str);
 
 /// The tenant whose rules are the template of all other tenants.
 pub const TEMPLATE_TENANT: i64 = 0;
@@ -129,12 +124,17 @@ impl Rule {
         Some(NoDataRule { window_ms, from_ms: self.from_ms })
     }
 
+    /// Returns the range. Other triggers have none.
+    pub fn range(&self) -> Option<&Range> {
+        match &self.trigger {
+            Trigger::Range(range) => Some(range),
+            Trigger::Conditions(_) | Trigger::NoData(_) => None,
+        }
+    }
+
     /// Returns the thresholds of a range. Other triggers have none here.
     pub fn thresholds(&self) -> Bounds {
-        match &self.trigger {
-            Trigger::Range(range) => range.thresholds,
-            Trigger::Conditions(_) | Trigger::NoData(_) => Bounds::default(),
-        }
+        self.range().map(|range| range.thresholds).unwrap_or_default()
     }
 
     /// Returns the vital to name to people: the vital of a range, or the vital that decided among
@@ -159,11 +159,8 @@ impl Rule {
 
     /// Returns the slot. A tenant's own rule overrides the template rules of the same slot.
     pub fn slot(&self) -> Slot<'_> {
-        match &self.trigger {
-            Trigger::Range(range) => Slot::Range(range.vital, &self.rule_type),
-            Trigger::Conditions(_) => Slot::Conditions(&self.rule_type),
-            Trigger::NoData(_) => Slot::NoData(&self.rule_type),
-        }
+        let vital = self.range().map(|range| range.vital);
+        (discriminant(&self.trigger), vital, self.rule_type.as_str())
     }
 }
 

@@ -40,26 +40,25 @@ impl Severity {
         self as i8 + 1
     }
 
+    /// Returns the word for tables and metric labels, and the word shown to people.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Info => ("info", "提示"),
+            Self::Minor => ("minor", "低级"),
+            Self::Moderate => ("moderate", "中级"),
+            Self::Major => ("major", "高级"),
+            Self::Critical => ("critical", "严重"),
+        }
+    }
+
     /// Returns the word for tables and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Minor => "minor",
-            Self::Moderate => "moderate",
-            Self::Major => "major",
-            Self::Critical => "critical",
-        }
+        self.words().0
     }
 
     /// Returns the word shown to the people who are notified.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Info => "提示",
-            Self::Minor => "低级",
-            Self::Moderate => "中级",
-            Self::Major => "高级",
-            Self::Critical => "严重",
-        }
+        self.words().1
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use jiff::civil::DateTime;
 use ljwx_reading::wall_text;
+use serde::Deserialize;
 
 use crate::rules::severity::Severity;
 use crate::rules::verdict::{Bounds, Measurement};
@@ -18,17 +19,12 @@ pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}�
 /// The text of a `NO_DATA` rule without a text of its own.
 pub const NO_DATA_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
 
-/// A rule's text, parsed once.
+/// A rule's text, parsed once: each part, and the placeholder behind it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template(Vec<Part>);
+pub struct Template(Vec<(Box<str>, Option<Placeholder>)>);
 
-#[derive(Debug, Clone, PartialEq)]
-enum Part {
-    Text(Box<str>),
-    Fill(Placeholder),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Placeholder {
     DeviceSn,
     UserName,
@@ -39,23 +35,6 @@ enum Placeholder {
     Severity,
     Timestamp,
     Duration,
-}
-
-impl Placeholder {
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "device_sn" => Self::DeviceSn,
-            "user_name" => Self::UserName,
-            "customer_id" => Self::CustomerId,
-            "sign" => Self::Sign,
-            "value" => Self::Value,
-            "threshold" => Self::Threshold,
-            "severity" => Self::Severity,
-            "timestamp" => Self::Timestamp,
-            "duration" => Self::Duration,
-            _ => return None,
-        })
-    }
 }
 
 /// The values of the placeholders.
@@ -93,24 +72,21 @@ impl Template {
                 return Err("a { without its }".to_owned());
             };
             let name = &rest[open + 1..close];
-            let placeholder = Placeholder::from_name(name.trim())
-                .ok_or_else(|| format!("nothing fills the placeholder {{{name}}}"))?;
-            parts.push(Part::Text(rest[..open].into()));
-            parts.push(Part::Fill(placeholder));
+            let placeholder = serde_json::from_value(name.trim().into())
+                .map_err(|_| format!("nothing fills the placeholder {{{name}}}"))?;
+            parts.push((rest[..open].into(), Some(placeholder)));
             rest = &rest[close + 1..];
         }
-        parts.push(Part::Text(rest.into()));
+        parts.push((rest.into(), None));
         Ok(Self(parts))
     }
 
     /// Returns the text with the placeholders filled from `facts`.
     pub fn render(&self, facts: &TemplateValues<'_>) -> String {
         let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(plain) => text.push_str(plain),
-                Part::Fill(placeholder) => text.push_str(&facts.fill(*placeholder)),
-            }
+        for (plain, placeholder) in &self.0 {
+            text.push_str(plain);
+            text.extend(placeholder.map(|placeholder| facts.fill(placeholder)));
         }
         text
     }
@@ -154,22 +130,17 @@ fn threshold(thresholds: Bounds) -> String {
 
 /// Formats a duration in days, hours, minutes and seconds.
 pub(crate) fn duration(lasted_ms: i64) -> String {
-    let seconds = lasted_ms / 1000;
+    let mut seconds = lasted_ms / 1000;
     let mut text = String::new();
     for (unit, name) in [(86_400, "天"), (3_600, "小时"), (60, "分"), (1, "秒")] {
-        let count =
-            if unit == 86_400 { seconds / unit } else { seconds % (unit * next(unit)) / unit };
+        let count = seconds / unit;
+        seconds %= unit;
         if count > 0 {
             // Writing to a String cannot fail.
             let _ = write!(text, "{count}{name}");
         }
     }
     if text.is_empty() { "0秒".to_owned() } else { text }
-}
-
-/// Returns how many of `unit` make the next larger unit.
-fn next(unit: i64) -> i64 {
-    if unit == 3_600 { 24 } else { 60 }
 }
 
 #[cfg(test)]

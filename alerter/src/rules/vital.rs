@@ -60,55 +60,44 @@ impl Vital {
         let plain: String =
             word.trim().chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect();
         Some(match plain.as_str() {
-            "heartrate" => Self::HeartRate,
-            "bloodoxygen" => Self::BloodOxygen,
-            "temperature" | "bodytemperature" => Self::Temperature,
-            "pressurehigh" | "bloodpressuresystolic" => Self::PressureHigh,
-            "pressurelow" | "bloodpressurediastolic" => Self::PressureLow,
-            "bloodpressure" => Self::BloodPressure,
-            "stress" => Self::Stress,
-            "step" | "steps" => Self::Step,
-            "distance" => Self::Distance,
-            "calorie" | "calories" => Self::Calorie,
-            "sleep" => Self::Sleep,
-            _ => return None,
+            "bodytemperature" => Self::Temperature,
+            "bloodpressuresystolic" => Self::PressureHigh,
+            "bloodpressurediastolic" => Self::PressureLow,
+            "steps" => Self::Step,
+            "calories" => Self::Calorie,
+            plain => {
+                let letters = |vital: Self| vital.as_str().chars().filter(|c| *c != '_');
+                Self::ALL.into_iter().find(|vital| letters(*vital).eq(plain.chars()))?
+            }
         })
+    }
+
+    /// Returns the canonical name, and the name shown to people.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::HeartRate => ("heart_rate", "心率"),
+            Self::BloodOxygen => ("blood_oxygen", "血氧"),
+            Self::Temperature => ("temperature", "体温"),
+            Self::PressureHigh => ("pressure_high", "收缩压"),
+            Self::PressureLow => ("pressure_low", "舒张压"),
+            Self::BloodPressure => ("blood_pressure", "血压"),
+            Self::Stress => ("stress", "压力"),
+            Self::Step => ("step", "步数"),
+            Self::Distance => ("distance", "距离"),
+            Self::Calorie => ("calorie", "卡路里"),
+            Self::Sleep => ("sleep", "睡眠"),
+            Self::NoData => ("no_data", "数据中断"),
+        }
     }
 
     /// Returns the canonical name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HeartRate => "heart_rate",
-            Self::BloodOxygen => "blood_oxygen",
-            Self::Temperature => "temperature",
-            Self::PressureHigh => "pressure_high",
-            Self::PressureLow => "pressure_low",
-            Self::BloodPressure => "blood_pressure",
-            Self::Stress => "stress",
-            Self::Step => "step",
-            Self::Distance => "distance",
-            Self::Calorie => "calorie",
-            Self::Sleep => "sleep",
-            Self::NoData => "no_data",
-        }
+        self.names().0
     }
 
     /// Returns the name shown to the people who are notified.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::HeartRate => "心率",
-            Self::BloodOxygen => "血氧",
-            Self::Temperature => "体温",
-            Self::PressureHigh => "收缩压",
-            Self::PressureLow => "舒张压",
-            Self::BloodPressure => "血压",
-            Self::Stress => "压力",
-            Self::Step => "步数",
-            Self::Distance => "距离",
-            Self::Calorie => "卡路里",
-            Self::Sleep => "睡眠",
-            Self::NoData => "数据中断",
-        }
+        self.names().1
     }
 
     /// Returns the value that a reading has for this vital. Blood pressure has two values of other

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ljwx_reading::DeviceSn;
+use serde::Serialize;
 
 use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
@@ -23,7 +24,7 @@ const DEVICES_MAX: usize = 5_000_000;
 pub const SIDES: [usize; 2] = [0, 1];
 
 /// A transition under one of the sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TransitionNote {
     /// The rule.
     pub rule_id: i64,
@@ -31,78 +32,80 @@ pub struct TransitionNote {
     pub to: TransitionKind,
     /// Severity after the transition.
     pub severity: Severity,
-    /// Event time in milliseconds.
-    pub at: i64,
+    /// Event time, on the devices' wall clock.
+    pub at: String,
     /// Whether the transition would have been notified.
     pub notified: bool,
 }
 
 /// The totals of one rule under one set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RuleTotals {
     /// Episodes that opened.
     pub episodes: u64,
     /// Devices on which episodes opened.
     pub devices: u64,
-    /// Notifications.
-    pub notified: u64,
+    /// Notifications, each counted once whatever the number of recipients.
+    pub notifications: u64,
 }
 
-/// Overlapping episodes of one rule on one device under one set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Overlapping episodes of one rule on one device under one set. Times are on the devices' wall
+/// clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EpisodeGroup {
-    /// Number of episodes.
+    /// Number of episodes. Several if they overlap one episode of the other set.
     pub episodes: u32,
     /// Opening of the first episode.
-    pub opened_at: i64,
+    pub opened_at: String,
     /// End of the last episode. `None`: the episode is still open.
-    pub ended_at: Option<i64>,
+    pub ended_at: Option<String>,
     /// The highest severity.
     pub severity: Severity,
-    /// Notifications.
-    pub notified: u32,
+    /// Notifications, each counted once whatever the number of recipients.
+    pub notifications: u32,
     /// Hash of every transition, in order.
+    #[serde(skip)]
     hash: u64,
 }
 
-/// A device on which the two sets give different results for a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A device on which the two sets give different results for a rule. At least one set has episodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The device.
     pub device_sn: DeviceSn,
     /// The rule.
     pub rule_id: i64,
-    /// The episodes under each set. At least one set has episodes.
-    pub groups: [Option<EpisodeGroup>; 2],
+    /// The episodes under set a.
+    pub a: Option<EpisodeGroup>,
+    /// The episodes under set b.
+    pub b: Option<EpisodeGroup>,
 }
 
-/// The result of a comparison.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ComparisonResult {
+/// Differences between the sets.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Differences {
+    /// Groups of set a that overlap no episode of set b.
+    pub only_a: u64,
+    /// Groups of set b that overlap no episode of set a.
+    pub only_b: u64,
+    /// Groups under both sets, with different times, severities or notifications.
+    pub otherwise: u64,
+    /// The first of these differences, by device and rule.
+    pub listed: Vec<Difference>,
+    /// Number of differences that are only counted.
+    pub unlisted: u64,
+}
+
+/// A comparison under way, or its result.
+#[derive(Debug, Default)]
+pub struct Comparison {
     /// Rules with an episode under either set.
     pub rules: BTreeMap<i64, [RuleTotals; 2]>,
     /// Whether there were more than `DEVICES_MAX` devices. The counts of devices are too low
     /// then.
     pub too_many_devices: bool,
-    /// Groups that overlap no episode of the other set, by set.
-    pub only: [u64; 2],
-    /// Groups under both sets, with different times, severities or notifications.
-    pub other: u64,
-    /// The first of these differences, by device and rule.
-    pub listed: Vec<Difference>,
-}
-
-impl ComparisonResult {
-    /// Returns the number of differences that are only counted.
-    pub fn unlisted(&self) -> u64 {
-        self.only[0] + self.only[1] + self.other - self.listed.len() as u64
-    }
-}
-
-/// A comparison under way.
-#[derive(Debug, Default)]
-pub struct Comparison {
-    findings: ComparisonResult,
+    /// Differences between the sets.
+    pub differences: Differences,
     /// Groups with an episode that is open under either set.
     open: HashMap<(i64, DeviceSn), [Option<EpisodeGroup>; 2]>,
     devices: HashSet<u64>,
@@ -133,15 +136,15 @@ impl Comparison {
     }
 
     fn note(&mut self, device_sn: &DeviceSn, side: usize, note: &TransitionNote) {
-        let count = &mut self.findings.rules.entry(note.rule_id).or_default()[side];
-        count.notified += u64::from(note.notified);
+        let count = &mut self.rules.entry(note.rule_id).or_default()[side];
+        count.notifications += u64::from(note.notified);
         if note.to == TransitionKind::Opened {
             count.episodes += 1;
             let device = hash(&(side, note.rule_id, device_sn));
             if self.devices.len() < DEVICES_MAX {
                 count.devices += u64::from(self.devices.insert(device));
             } else if !self.devices.contains(&device) {
-                self.findings.too_many_devices = true;
+                self.too_many_devices = true;
             }
         }
         let groups = self.open.entry((note.rule_id, device_sn.clone())).or_default();
@@ -149,55 +152,55 @@ impl Comparison {
     }
 
     fn settle(&mut self, (rule_id, device_sn): (i64, DeviceSn), groups: [Option<EpisodeGroup>; 2]) {
-        let findings = &mut self.findings;
-        match groups {
-            [Some(one), Some(other)] if one == other => return,
-            [Some(_), Some(_)] => findings.other += 1,
-            [Some(_), None] => findings.only[0] += 1,
-            [None, _] => findings.only[1] += 1,
+        let [a, b] = groups;
+        let differences = &mut self.differences;
+        match (&a, &b) {
+            (Some(one), Some(other)) if one == other => return,
+            (Some(_), Some(_)) => differences.otherwise += 1,
+            (Some(_), None) => differences.only_a += 1,
+            (None, _) => differences.only_b += 1,
         }
-        if findings.listed.len() < LISTED_MAX {
-            findings.listed.push(Difference { device_sn, rule_id, groups });
+        if differences.listed.len() < LISTED_MAX {
+            differences.listed.push(Difference { device_sn, rule_id, a, b });
+        } else {
+            differences.unlisted += 1;
         }
     }
 
     /// Returns the result. Open groups are compared as they are.
-    pub fn finish(mut self) -> ComparisonResult {
+    pub fn finish(mut self) -> Self {
         let open: BTreeMap<_, _> = std::mem::take(&mut self.open).into_iter().collect();
         for (key, groups) in open {
             self.settle(key, groups);
         }
-        let opened_at = |difference: &Difference| {
-            difference.groups.iter().flatten().map(|course| course.opened_at).min()
-        };
-        self.findings.listed.sort_by(|one, other| {
-            let place = |difference: &Difference| (difference.rule_id, opened_at(difference));
-            one.device_sn.cmp(&other.device_sn).then_with(|| place(one).cmp(&place(other)))
-        });
-        self.findings
+        self.differences.listed.sort_by(|one, other| one.place().cmp(&other.place()));
+        self
+    }
+}
+
+impl Difference {
+    /// Returns the device, the rule and the first opening.
+    fn place(&self) -> (&DeviceSn, i64, Option<&String>) {
+        let groups = [&self.a, &self.b].into_iter().flatten();
+        (&self.device_sn, self.rule_id, groups.map(|group| &group.opened_at).min())
     }
 }
 
 impl EpisodeGroup {
     fn new(note: &TransitionNote) -> Self {
-        let TransitionNote { at, severity, .. } = *note;
-        Self { episodes: 0, opened_at: at, ended_at: None, severity, notified: 0, hash: 0 }
+        let (opened_at, severity) = (note.at.clone(), note.severity);
+        Self { episodes: 0, opened_at, ended_at: None, severity, notifications: 0, hash: 0 }
     }
 
     fn go_on(&mut self, note: &TransitionNote) {
-        match note.to {
-            TransitionKind::Opened => {
-                self.episodes += 1;
-                self.ended_at = None;
-            }
-            TransitionKind::Notified | TransitionKind::Escalated => {}
-            TransitionKind::Resolved
-            | TransitionKind::Superseded
-            | TransitionKind::Stale
-            | TransitionKind::Closed => self.ended_at = Some(note.at),
+        if note.to == TransitionKind::Opened {
+            self.episodes += 1;
+            self.ended_at = None;
+        } else if note.to.is_end() {
+            self.ended_at = Some(note.at.clone());
         }
         self.severity = self.severity.max(note.severity);
-        self.notified += u32::from(note.notified);
+        self.notifications += u32::from(note.notified);
         self.hash = hash(&(self.hash, note));
     }
 }

@@ -9,7 +9,7 @@ fn note(to: TransitionKind, at: i64) -> TransitionNote {
         rule_id: 1,
         to,
         severity: Severity::Major,
-        at,
+        at: format!("{at:02}"),
         notified: to != TransitionKind::Escalated,
     }
 }
@@ -27,7 +27,7 @@ fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<TransitionNote>> 
 }
 
 /// Compares the transitions of two sets on one device, reading by reading.
-fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> ComparisonResult {
+fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> Comparison {
     let mut comparison = Comparison::default();
     let times: BTreeSet<i64> = sides.iter().flat_map(|side| side.keys().copied()).collect();
     for at in times {
@@ -42,12 +42,12 @@ fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> ComparisonResult
 /// otherwise.
 fn check(one: &[(i64, Option<i64>)], other: &[(i64, Option<i64>)], expected: [u64; 3]) {
     let (one, other) = (episodes(one), episodes(other));
-    let there = compared([&one, &other]);
-    let found = [there.only[0], there.only[1], there.other];
+    let there = compared([&one, &other]).differences;
+    let found = [there.only_a, there.only_b, there.otherwise];
     assert_eq!(found, expected, "{one:?} {other:?}");
     assert_eq!(there.listed.len() as u64, expected.iter().sum::<u64>());
-    let back = compared([&other, &one]);
-    assert_eq!([back.only[1], back.only[0], back.other], expected, "the other way round");
+    let back = compared([&other, &one]).differences;
+    assert_eq!([back.only_b, back.only_a, back.otherwise], expected, "the other way round");
 }
 
 #[test]
@@ -84,15 +84,15 @@ fn another_severity_another_time_of_it_or_one_notification_more_is_a_difference(
     let mut reminded = plain.clone();
     reminded.insert(5, vec![note(TransitionKind::Notified, 5)]);
     for changed in [severe, reminded] {
-        assert_eq!(compared([&plain, &changed]).other, 1, "{changed:?}");
+        assert_eq!(compared([&plain, &changed]).differences.otherwise, 1, "{changed:?}");
     }
     let escalated = |at| {
         let mut notes = plain.clone();
         notes.insert(at, vec![note(TransitionKind::Escalated, at)]);
         notes
     };
-    assert_eq!(compared([&escalated(5), &escalated(5)]).other, 0);
-    assert_eq!(compared([&escalated(5), &escalated(7)]).other, 1);
+    assert_eq!(compared([&escalated(5), &escalated(5)]).differences.otherwise, 0);
+    assert_eq!(compared([&escalated(5), &escalated(7)]).differences.otherwise, 1);
 }
 
 #[test]
@@ -100,13 +100,14 @@ fn a_difference_says_what_each_set_makes_of_it() {
     let one = episodes(&[(0, Some(10)), (20, Some(30))]);
     let other = episodes(&[(5, None)]);
     let found = compared([&one, &other]);
-    let [difference] = &found.listed[..] else { panic!("{found:?}") };
-    let [Some(one), Some(other)] = difference.groups else { panic!("{difference:?}") };
-    assert_eq!((one.episodes, one.opened_at, one.ended_at, one.notified), (2, 0, Some(30), 4));
-    assert_eq!((other.episodes, other.opened_at, other.ended_at, other.notified), (1, 5, None, 1));
+    let [difference] = &found.differences.listed[..] else { panic!("{found:?}") };
+    let (Some(one), Some(other)) = (&difference.a, &difference.b) else { panic!("{difference:?}") };
+    assert_eq!((one.episodes, one.opened_at.as_str(), one.notifications), (2, "00", 4));
+    assert_eq!((other.episodes, other.opened_at.as_str(), other.notifications), (1, "05", 1));
+    assert_eq!((one.ended_at.as_deref(), other.ended_at.as_deref()), (Some("30"), None));
     let [first, second] = found.rules[&1];
-    assert_eq!(first, RuleTotals { episodes: 2, devices: 1, notified: 4 });
-    assert_eq!(second, RuleTotals { episodes: 1, devices: 1, notified: 1 });
+    assert_eq!(first, RuleTotals { episodes: 2, devices: 1, notifications: 4 });
+    assert_eq!(second, RuleTotals { episodes: 1, devices: 1, notifications: 1 });
 }
 
 #[test]
@@ -118,10 +119,10 @@ fn devices_and_rules_are_told_apart() {
     let found = comparison.finish();
     assert_eq!(
         found.rules[&1],
-        [2, 1].map(|n| RuleTotals { episodes: n, devices: n, notified: n })
+        [2, 1].map(|n| RuleTotals { episodes: n, devices: n, notifications: n })
     );
     let listed: Vec<_> =
-        found.listed.iter().map(|one| (one.device_sn.clone(), one.rule_id)).collect();
+        found.differences.listed.iter().map(|one| (one.device_sn.clone(), one.rule_id)).collect();
     assert_eq!(listed, [(sn(1), 1), (sn(2), 2)]);
 }
 
@@ -135,6 +136,6 @@ fn differences_beyond_those_that_are_listed_are_counted() {
         );
     }
     assert!(comparison.open.is_empty());
-    let found = comparison.finish();
-    assert_eq!((found.listed.len(), found.unlisted()), (LISTED_MAX, 7));
+    let found = comparison.finish().differences;
+    assert_eq!((found.listed.len(), found.unlisted), (LISTED_MAX, 7));
 }

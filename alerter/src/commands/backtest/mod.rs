@@ -9,29 +9,30 @@ mod report;
 mod trial;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use ljwx_reading::DeviceSn;
-use ljwx_reading::wire;
+use ljwx_reading::{DeviceSn, wire};
 use ljwx_service::config::{EXIT_CONFIG, Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::{TopicReader, Watermarks};
+use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::telemetry::TelemetryArgs;
 use rdkafka::message::Message;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::rule_source::{mysql, pool};
+use super::rules::mysql;
+use super::{print_found, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
-use report::{BacktestReport, BacktestSubject};
+use crate::rules::validation::RuleStatus;
+use report::{BacktestReport, NamedRules, print};
 use trial::{BacktestRun, Selection};
 
 /// Records between two progress lines.
@@ -83,13 +84,13 @@ impl BacktestArgs {
         self.telemetry.validate(problems);
         let [from, to] = self.times();
         problems.require(from < to, || "--from must lie before --to".into());
-        match (&self.against, &self.mysql_url) {
-            (None, None) => problems.add(
+        match &self.mysql_url {
+            _ if self.against.is_some() => {}
+            Some(url) => mysql(url).validate(problems),
+            None => problems.add(
                 "--mysql-url is missing: say where the rules in force are, or give a file with \
                  --against",
             ),
-            (None, Some(url)) => mysql(url).validate(problems),
-            (Some(_), _) => {}
         }
         problems
             .require(self.device.as_deref().is_none_or(|sn| DeviceSn::new(sn).is_some()), || {
@@ -100,12 +101,6 @@ impl BacktestArgs {
     fn times(&self) -> [i64; 2] {
         [self.from, self.to].map(|when| when.at_ms(&self.zone.zone))
     }
-}
-
-/// A set of rules and its name.
-struct NamedRules {
-    name: String,
-    set: Arc<RuleSet>,
 }
 
 /// Runs a backtest and prints its report. Exits with 2 if a rule of a file is invalid.
@@ -126,21 +121,9 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
     let sets = [Arc::clone(&against.set), Arc::clone(&tried.set)];
     let own = config.clone();
     let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
-    let subject = BacktestSubject {
-        times: config.times(),
-        names: [against.name, tried.name],
-        rules: [&against.set, &tried.set],
-        zone: &config.zone.zone,
-    };
-    let records = trial.records();
-    let report = BacktestReport::new(&subject, records, trial.finish());
-    let mut out = io::stdout().lock();
-    if config.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        report::print(&report, &mut out)?;
-    }
+    let times = config.times().map(|at| wall(at, &config.zone.zone));
+    let report = BacktestReport::new(times, [against, tried], trial);
+    print_found(config.json, &report, &mut io::stdout().lock(), print)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -149,27 +132,29 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
 fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
-        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error}")])?;
-    let snapshot = RulesSnapshot::new(checks, None);
-    if snapshot.refused.is_empty() {
-        return Ok(NamedRules { name, set: Arc::new(snapshot.rules) });
+        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error:#}")])?;
+    let mut problems = Vec::new();
+    for check in &checks {
+        if let RuleStatus::Invalid(found) = &check.checked {
+            let rule = &check.name;
+            problems
+                .extend(found.iter().map(|problem| format!("{flag} {name}: {rule}: {problem}")));
+        }
     }
-    let refused = snapshot.refused.iter().flat_map(|refused| {
-        let rule = refused.id.map_or("a rule without a number".into(), |id| format!("rule {id}"));
-        let said = |problem: &String| format!("{flag} {name}: {rule}: {problem}");
-        refused.problems.iter().map(said).collect::<Vec<_>>()
-    });
-    Err(refused.collect())
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(NamedRules { name, set: Arc::new(RulesSnapshot::new(checks, None).rules) })
 }
 
 /// Returns the active rules.
 async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
     let url = config.mysql_url.as_ref().context("--mysql-url is missing")?;
-    let pool = pool(url, &config.zone.zone)?;
+    let pool = mysql(url).connect(&config.zone.zone).context("--mysql-url")?;
     let source = RuleSource::Table(pool.clone());
     let snapshot = RulesSnapshot::read(&source, Some(source.store(pool))).await?;
-    if !snapshot.refused.is_empty() {
-        let refused = snapshot.refused.len();
+    let refused = snapshot.refused.len();
+    if refused > 0 {
         eprintln!(
             "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
         );
@@ -191,26 +176,25 @@ fn go_through(
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let [from, to] = config.times();
     let (from, to) = (reader.at_time(topic, &ends, from)?, reader.at_time(topic, &ends, to)?);
-    let stretch = |(partition, ends): (&i32, &Watermarks)| {
-        let start = from.get(partition).copied().unwrap_or(ends.low).max(ends.low);
-        let end = to.get(partition).copied().unwrap_or(ends.high).min(ends.high);
-        (*partition, start..end)
+    let stretch = |(partition, start): (i32, i64)| {
+        (partition, start..to.get(&partition).copied().unwrap_or(start))
     };
-    let stretches: BTreeMap<i32, Range<i64>> = ends.iter().map(stretch).collect();
+    let stretches: BTreeMap<i32, Range<i64>> = from.into_iter().map(stretch).collect();
     let all: i64 = stretches.values().map(|stretch| (stretch.end - stretch.start).max(0)).sum();
     eprintln!("{all} records to go through");
     let wanted = Selection {
         customer_id: config.customer_id,
         device: config.device.as_deref().and_then(DeviceSn::new),
     };
-    let mut trial = BacktestRun::new(sets, ends.into_keys().collect(), wanted);
+    let partitions = ends.into_keys().collect();
+    let mut trial = BacktestRun::new(sets, partitions, wanted, &config.zone.zone);
     reader.read(topic, &stretches, |message| {
         ensure!(!stop.is_cancelled(), "interrupted");
         match wire::decode(message.payload()) {
             Ok(reading) => trial.reading(message.partition(), &reading),
             Err(_) => trial.undecodable(),
         }
-        let read = trial.records().read;
+        let read = trial.records.read;
         if read.is_multiple_of(RECORDS_PER_PROGRESS_LINE) {
             eprintln!("{read} of {all} records");
         }

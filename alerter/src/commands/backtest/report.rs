@@ -2,17 +2,24 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use ljwx_reading::wall_text;
-use ljwx_service::text::{Align, table, table_of};
+use ljwx_service::text::{Align, table_of};
 use serde::Serialize;
 
-use super::compare::{ComparisonResult, Difference, EpisodeGroup, RuleTotals};
-use super::trial::RecordCounts;
+use super::compare::{Difference, Differences, EpisodeGroup, RuleTotals};
+use super::trial::{BacktestRun, RecordCounts};
+use crate::commands::layout::{Column, table};
 use crate::rules::index::RuleSet;
-use crate::rules::severity::Severity;
+
+/// A set of rules and its name.
+#[derive(Debug)]
+pub struct NamedRules {
+    /// The name.
+    pub name: String,
+    /// The set.
+    pub set: Arc<RuleSet>,
+}
 
 /// The report of a backtest.
 #[derive(Debug, Serialize)]
@@ -43,139 +50,27 @@ pub struct RuleLine {
     /// The platform's word for the kind of alert.
     pub alert_type: String,
     /// Totals under set a.
-    pub a: RuleCounts,
+    pub a: RuleTotals,
     /// Totals under set b.
-    pub b: RuleCounts,
-}
-
-/// The totals of a rule.
-#[derive(Debug, Default, Serialize)]
-pub struct RuleCounts {
-    /// Episodes.
-    pub episodes: u64,
-    /// Devices.
-    pub devices: u64,
-    /// Notifications, each counted once whatever the number of recipients.
-    pub notifications: u64,
-}
-
-/// Differences between the sets.
-#[derive(Debug, Serialize)]
-pub struct Differences {
-    /// Groups of episodes of set a alone.
-    pub only_a: u64,
-    /// Groups of episodes of set b alone.
-    pub only_b: u64,
-    /// Groups under both sets, with different times, severities or notifications.
-    pub otherwise: u64,
-    /// The first of the differences.
-    pub listed: Vec<DifferenceLine>,
-    /// Number of differences that are not listed.
-    pub unlisted: u64,
-}
-
-/// A device on which the two sets give different results for a rule.
-#[derive(Debug, Serialize)]
-pub struct DifferenceLine {
-    /// The device.
-    pub device_sn: String,
-    /// The rule's id.
-    pub rule_id: i64,
-    /// Episodes under set a.
-    pub a: Option<EpisodeGroupLine>,
-    /// Episodes under set b.
-    pub b: Option<EpisodeGroupLine>,
-}
-
-/// The episodes of a rule on a device.
-#[derive(Debug, Serialize)]
-pub struct EpisodeGroupLine {
-    /// Number of episodes. Several if they overlap one episode of the other set.
-    pub episodes: u32,
-    /// Opening of the first episode.
-    pub opened_at: String,
-    /// End of the last episode, if it ended.
-    pub ended_at: Option<String>,
-    /// The highest severity.
-    pub severity: Severity,
-    /// Notifications, each counted once whatever the number of recipients.
-    pub notifications: u32,
-}
-
-/// The subject of a report.
-#[derive(Debug)]
-pub struct BacktestSubject<'a> {
-    /// Start and end, in milliseconds since 1970.
-    pub times: [i64; 2],
-    /// Names of the sets.
-    pub names: [String; 2],
-    /// The sets.
-    pub rules: [&'a RuleSet; 2],
-    /// The devices' zone.
-    pub zone: &'a TimeZone,
+    pub b: RuleTotals,
 }
 
 impl BacktestReport {
-    /// Builds the report of a comparison.
-    pub fn new(
-        subject: &BacktestSubject<'_>,
-        records: RecordCounts,
-        findings: ComparisonResult,
-    ) -> Self {
-        let all = subject.rules.iter().flat_map(|rules| rules.all());
+    /// Builds the report of a backtest of two sets, on the readings received from and to these
+    /// times.
+    pub fn new([from, to]: [String; 2], sets: [NamedRules; 2], trial: BacktestRun) -> Self {
+        let all = sets.iter().flat_map(|named| named.set.all());
         let types: HashMap<i64, &str> = all.map(|rule| (rule.id, rule.alert_type())).collect();
-        let zone = subject.zone;
-        let unlisted = findings.unlisted();
-        let rules = findings.rules.iter().map(|(id, [a, b])| RuleLine {
-            id: *id,
-            alert_type: types.get(id).copied().unwrap_or_default().to_owned(),
-            a: counted(a),
-            b: counted(b),
+        let (records, found) = (trial.records, trial.finish());
+        let rules = found.rules.into_iter().map(|(id, [a, b])| {
+            let alert_type = types.get(&id).copied().unwrap_or_default().to_owned();
+            RuleLine { id, alert_type, a, b }
         });
-        let [only_a, only_b] = findings.only;
-        let line = |difference: &Difference| difference_line(difference, zone);
-        let [a, b] = subject.names.clone();
-        let [from, to] = subject.times.map(|at| wall(at, zone));
-        Self {
-            from,
-            to,
-            a,
-            b,
-            records,
-            rules: rules.collect(),
-            too_many_devices: findings.too_many_devices,
-            differences: Differences {
-                only_a,
-                only_b,
-                otherwise: findings.other,
-                listed: findings.listed.iter().map(line).collect(),
-                unlisted,
-            },
-        }
+        let rules = rules.collect();
+        let [a, b] = sets.each_ref().map(|named| named.name.clone());
+        let (too_many_devices, differences) = (found.too_many_devices, found.differences);
+        Self { from, to, a, b, records, rules, too_many_devices, differences }
     }
-}
-
-fn counted(count: &RuleTotals) -> RuleCounts {
-    let RuleTotals { episodes, devices, notified } = *count;
-    RuleCounts { episodes, devices, notifications: notified }
-}
-
-fn difference_line(difference: &Difference, zone: &TimeZone) -> DifferenceLine {
-    let course = |course: EpisodeGroup| EpisodeGroupLine {
-        episodes: course.episodes,
-        opened_at: wall(course.opened_at, zone),
-        ended_at: course.ended_at.map(|at| wall(at, zone)),
-        severity: course.severity,
-        notifications: course.notified,
-    };
-    let [a, b] = difference.groups.map(|side| side.map(course));
-    let device_sn = difference.device_sn.to_string();
-    DifferenceLine { device_sn, rule_id: difference.rule_id, a, b }
-}
-
-fn wall(at_ms: i64, zone: &TimeZone) -> String {
-    let at = Timestamp::from_millisecond(at_ms);
-    at.map_or_else(|_| "?".to_owned(), |at| wall_text(zone.to_datetime(at)))
 }
 
 /// Prints the report as tables.
@@ -231,26 +126,24 @@ fn rules(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
     table_of(sides, &rows, out)
 }
 
-fn differences(listed: &[DifferenceLine], out: &mut impl Write) -> io::Result<()> {
-    let heads = ["device", "rule", "set", "opened", "ended", "severity", "episodes", "told"];
-    let mut rows = vec![heads.map(str::to_owned)];
+fn differences(listed: &[Difference], out: &mut impl Write) -> io::Result<()> {
+    let mut rows = Vec::new();
     for difference in listed {
         let groups = [("A", &difference.a), ("B", &difference.b)];
-        for (set, course) in groups.into_iter().filter_map(|(set, one)| Some((set, one.as_ref()?)))
-        {
-            rows.push([
-                difference.device_sn.clone(),
-                difference.rule_id.to_string(),
-                set.to_owned(),
-                course.opened_at.clone(),
-                course.ended_at.clone().unwrap_or_else(|| "open".to_owned()),
-                course.severity.as_str().to_owned(),
-                course.episodes.to_string(),
-                course.notifications.to_string(),
-            ]);
-        }
+        let groups = groups.into_iter().filter_map(|(set, group)| Some((set, group.as_ref()?)));
+        rows.extend(groups.map(|(set, group)| (difference, set, group)));
     }
-    table(&rows, out)
+    let columns: [Column<'_, (&Difference, &str, &EpisodeGroup)>; 8] = [
+        ("device", Align::Right, &|(difference, ..)| difference.device_sn.to_string()),
+        ("rule", Align::Right, &|(difference, ..)| difference.rule_id.to_string()),
+        ("set", Align::Right, &|(_, set, _)| (*set).to_owned()),
+        ("opened", Align::Right, &|(.., group)| group.opened_at.clone()),
+        ("ended", Align::Right, &|(.., group)| group.ended_at.as_deref().unwrap_or("open").into()),
+        ("severity", Align::Right, &|(.., group)| group.severity.as_str().to_owned()),
+        ("episodes", Align::Right, &|(.., group)| group.episodes.to_string()),
+        ("told", Align::Right, &|(.., group)| group.notifications.to_string()),
+    ];
+    table(&rows, columns, out)
 }
 
 #[cfg(test)]

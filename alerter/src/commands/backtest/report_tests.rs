@@ -1,27 +1,22 @@
-use std::sync::Arc;
-
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::*;
-use crate::commands::backtest::trial::{BacktestRun, Selection};
+use crate::commands::backtest::trial::Selection;
 use crate::test_support::{heart_rate, rule};
 
 fn report() -> BacktestReport {
     let sets = [json!({}), json!({"threshold_max": 120})]
         .map(|fields| Arc::new(RuleSet::new([rule(fields)])));
-    let mut trial = BacktestRun::new(sets.clone(), vec![0], Selection::default());
+    let zone = TimeZone::get("Asia/Shanghai").unwrap();
+    let mut trial = BacktestRun::new(sets.clone(), vec![0], Selection::default(), &zone);
     for (second, rate) in [(0, 80), (60, 110), (120, 90), (180, 130), (240, 130), (300, 110)] {
         trial.reading(0, &heart_rate(second, rate));
     }
-    let zone = TimeZone::get("Asia/Shanghai").unwrap();
-    let subject = BacktestSubject {
-        times: [1_756_785_600_000, 1_756_789_200_000],
-        names: ["t_alert_rules".into(), "new.yaml".into()],
-        rules: [&sets[0], &sets[1]],
-        zone: &zone,
-    };
-    let records = trial.records();
-    BacktestReport::new(&subject, records, trial.finish())
+    let times = ["2025-09-02 12:00:00", "2025-09-02 13:00:00"].map(str::to_owned);
+    let [a, b] = sets;
+    let sets = [("t_alert_rules", a), ("new.yaml", b)];
+    BacktestReport::new(times, sets.map(|(name, set)| NamedRules { name: name.into(), set }), trial)
 }
 
 #[test]

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ljwx_reading::{DeviceSn, Reading};
+use jiff::tz::TimeZone;
+use ljwx_reading::{DeviceSn, Reading, wall_text};
 
-use super::compare::{Comparison, ComparisonResult, SIDES, TransitionNote};
+use super::compare::{Comparison, SIDES, TransitionNote};
 use crate::engine::routing::Routed;
-use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
+use crate::engine::{Change, DeviceLimits, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
 
@@ -51,15 +52,21 @@ pub struct BacktestRun {
     partitions: Vec<i32>,
     wanted: Selection,
     comparison: Comparison,
-    records: RecordCounts,
+    /// Counts of records so far.
+    pub records: RecordCounts,
 }
 
 impl BacktestRun {
     /// A backtest of two sets of rules on the readings of these partitions, without any state of
-    /// devices.
-    pub fn new(rules: [Arc<RuleSet>; 2], partitions: Vec<i32>, wanted: Selection) -> Self {
+    /// devices. Missing data is dated in `zone`.
+    pub fn new(
+        rules: [Arc<RuleSet>; 2],
+        partitions: Vec<i32>,
+        wanted: Selection,
+        zone: &TimeZone,
+    ) -> Self {
         let engines = rules.map(|rules| {
-            let mut engine = Engine::default();
+            let mut engine = Engine::new(zone.clone(), DeviceLimits::default());
             engine.set_rules(rules);
             partitions.iter().for_each(|partition| {
                 engine.load(*partition, StoredPartition::default());
@@ -94,7 +101,12 @@ impl BacktestRun {
             let evaluated = engine.evaluate(partition, reading, &Routed::Somebody);
             // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
-                *self.records.of(evaluated.outcome) += 1;
+                let records = &mut self.records;
+                *match evaluated.outcome {
+                    ReadingOutcome::Evaluated => &mut records.judged,
+                    ReadingOutcome::Late => &mut records.late,
+                    ReadingOutcome::AheadOfClock => &mut records.ahead,
+                } += 1;
             }
             for change in owed.iter().chain(&evaluated.changes) {
                 let of_device = notes.entry(change.device_sn.clone()).or_default();
@@ -115,13 +127,8 @@ impl BacktestRun {
         }
     }
 
-    /// Returns the counts of records so far.
-    pub fn records(&self) -> RecordCounts {
-        self.records
-    }
-
     /// Returns the result of the comparison.
-    pub fn finish(self) -> ComparisonResult {
+    pub fn finish(self) -> Comparison {
         self.comparison.finish()
     }
 }
@@ -130,7 +137,7 @@ impl BacktestRun {
 fn note(change: &Change) -> TransitionNote {
     let Change { rule_id, transition, .. } = *change;
     let (to, severity, notified) = (transition.to, transition.severity, transition.notify);
-    TransitionNote { rule_id, to, severity, at: change.at.ms, notified }
+    TransitionNote { rule_id, to, severity, at: wall_text(change.at.wall), notified }
 }
 
 impl Selection {
@@ -141,30 +148,20 @@ impl Selection {
     }
 }
 
-impl RecordCounts {
-    fn of(&mut self, outcome: ReadingOutcome) -> &mut u64 {
-        match outcome {
-            ReadingOutcome::Evaluated => &mut self.judged,
-            ReadingOutcome::Late => &mut self.late,
-            ReadingOutcome::AheadOfClock => &mut self.ahead,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::compare::RuleTotals;
+    use super::super::compare::{Differences, RuleTotals};
     use super::*;
     use crate::test_support::{heart_rate, rule};
 
     fn trial(one: Value, other: Value, wanted: Selection) -> BacktestRun {
         let rules = [one, other].map(|fields| Arc::new(RuleSet::new([rule(fields)])));
-        BacktestRun::new(rules, vec![0], wanted)
+        BacktestRun::new(rules, vec![0], wanted, &TimeZone::UTC)
     }
 
-    fn found(one: Value, other: Value, rates: &[i32]) -> ComparisonResult {
+    fn found(one: Value, other: Value, rates: &[i32]) -> Comparison {
         let mut trial = trial(one, other, Selection::default());
         for (second, rate) in (0_u32..).step_by(60).zip(rates) {
             trial.reading(0, &heart_rate(second, *rate));
@@ -178,20 +175,22 @@ mod tests {
         let there = found(json!({}), json!({"threshold_max": 120}), &rates);
         let [one, other] = there.rules[&1];
         assert_eq!((one.episodes, other.episodes), (2, 1));
-        assert_eq!((there.only, there.other, there.listed.len()), ([1, 0], 1, 2));
+        let differences = &there.differences;
+        assert_eq!((differences.only_a, differences.only_b, differences.otherwise), (1, 0, 1));
+        assert_eq!(differences.listed.len(), 2);
         let same = found(json!({}), json!({"version": 9}), &rates);
-        assert_eq!((same.only, same.other), ([0, 0], 0), "{same:?}");
+        assert_eq!(same.differences, Differences::default());
     }
 
     #[test]
     fn notifications_are_counted_with_their_cooldowns() {
         let rates = [110, 90, 110, 90];
         let there = found(json!({}), json!({"cooldown_seconds": 0}), &rates);
-        let notified = there.rules[&1].map(|count| count.notified);
+        let notified = there.rules[&1].map(|count| count.notifications);
         assert_eq!(notified, [2, 4], "within the cooldown the second episode is told of no more");
         let silent = json!({"enabled_channels": ["sms"]});
         let [one, other] = found(json!({}), silent, &rates).rules[&1];
-        assert_eq!(other, RuleTotals { notified: 0, ..one });
+        assert_eq!(other, RuleTotals { notifications: 0, ..one });
     }
 
     #[test]
@@ -200,8 +199,9 @@ mod tests {
         let mut reminding = silent.clone();
         reminding["repeat_interval_seconds"] = json!(60);
         let rates = [110; 20];
-        assert_eq!(found(silent, reminding, &rates).other, 0);
-        assert_eq!(found(json!({}), json!({"repeat_interval_seconds": 60}), &rates).other, 1);
+        assert_eq!(found(silent, reminding, &rates).differences.otherwise, 0);
+        let reminded = found(json!({}), json!({"repeat_interval_seconds": 60}), &rates);
+        assert_eq!(reminded.differences.otherwise, 1);
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
             let others = 1 - judged;
             let expected =
                 RecordCounts { read: 2, undecodable: 1, judged, others, ..RecordCounts::default() };
-            assert_eq!(trial.records(), expected);
+            assert_eq!(trial.records, expected);
         }
     }
 

@@ -2,13 +2,15 @@
 //!
 //! Pure. Episodes come device by device, and those of a device in the order of their openings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::Date;
+use serde::Serialize;
 
+use super::counts::NotificationGroup;
 use super::percentiles::Percentiles;
 use crate::engine::episode::notify_history::NotifyHistory;
-use crate::rules::policy::Policy;
+use crate::rules::rule::Rule;
 
 /// Largest share of the period in which a device of a healthy rule has an open episode.
 const OPEN_SHARE_MAX: f64 = 0.8;
@@ -44,33 +46,11 @@ pub struct EpisodeHistory {
     pub delivered_at: Option<i64>,
 }
 
-/// A device on which a rule fires all day.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NoisyDevice {
-    /// The device.
-    pub device_sn: String,
-    /// Share of the period in which an episode was open, 0 to 1.
-    pub open_share: f64,
-    /// Most episodes of one day.
-    pub episodes_a_day: u64,
-}
-
-impl NoisyDevice {
-    fn is_too_loud(&self) -> bool {
-        self.loudness() > 1.0
-    }
-
-    /// Returns the greater ratio to the two limits. Above 1 a limit is exceeded.
-    fn loudness(&self) -> f64 {
-        let of_a_day = self.episodes_a_day as f64 / EPISODES_A_DAY_MAX as f64;
-        of_a_day.max(self.open_share / OPEN_SHARE_MAX)
-    }
-}
-
-/// The figures of a rule and a tenant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RuleStats {
-    /// The rule.
+/// The figures of one rule and tenant. Times are in milliseconds. `None`: there is nothing to
+/// measure.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RuleSummary {
+    /// The rule. 0: notifications that belong to no single existing alert.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
@@ -84,19 +64,64 @@ pub struct RuleStats {
     pub ended: u64,
     /// Open episodes, including those that opened before the period.
     pub open: u64,
-    /// Durations of the episodes that ended.
-    pub lasted: Percentiles,
-    /// Times from the opening to the first delivery.
-    pub since_event: Percentiles,
-    /// Times from the recording of the first notification to the first delivery.
-    pub since_recorded: Percentiles,
-    /// Number of times that a device began to flap. `None` if the rule's limits are no longer
-    /// known.
+    /// Median duration of the episodes that ended.
+    pub lasted_p50_ms: Option<i64>,
+    /// Median time from the event to the first delivery.
+    pub event_to_delivery_p50_ms: Option<i64>,
+    /// 95th percentile of the time from the event to the first delivery.
+    pub event_to_delivery_p95_ms: Option<i64>,
+    /// Median time from the recording of the first notification to the first delivery.
+    pub recorded_to_delivery_p50_ms: Option<i64>,
+    /// 95th percentile of the time from the recording to the first delivery.
+    pub recorded_to_delivery_p95_ms: Option<i64>,
+    /// Whether these times cover only a part of the episodes, because there are many.
+    pub sampled: bool,
+    /// Number of times that a device began to flap. `None` if the rule no longer exists.
     pub flaps: Option<u64>,
-    /// Devices on which the rule fires all day.
-    pub loud_devices: u64,
-    /// The noisiest of them.
-    pub loudest: Option<NoisyDevice>,
+    /// Suppressed notifications, by reason.
+    pub suppressed: BTreeMap<String, i64>,
+    /// Recorded notifications, by outcome.
+    pub notifications: Vec<NotificationGroup>,
+}
+
+/// A rule that fires all day on some devices of a tenant, so that people ignore it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AllDay {
+    /// The rule.
+    pub rule_id: i64,
+    /// The tenant.
+    pub customer_id: i64,
+    /// Number of devices.
+    pub devices: u64,
+    /// The device on which the rule is noisiest.
+    pub device_sn: String,
+    /// Share of the period in which an episode was open on that device, 0 to 1.
+    pub open_share: f64,
+    /// Most episodes of one day on that device.
+    pub episodes_a_day: u64,
+}
+
+impl AllDay {
+    /// Returns the greater ratio to the two limits. Above 1 a limit is exceeded.
+    fn loudness(&self) -> f64 {
+        let of_a_day = self.episodes_a_day as f64 / EPISODES_A_DAY_MAX as f64;
+        of_a_day.max(self.open_share / OPEN_SHARE_MAX)
+    }
+}
+
+/// The aggregation over all episodes of a rule and a tenant.
+#[derive(Debug, Default)]
+pub struct RuleStats {
+    /// The figures.
+    pub line: RuleSummary,
+    /// Set if the rule fires all day.
+    pub all_day: Option<AllDay>,
+    /// Durations of the episodes that ended.
+    lasted: Percentiles,
+    /// Times from the opening to the first delivery.
+    since_event: Percentiles,
+    /// Times from the recording of the first notification to the first delivery.
+    since_recorded: Percentiles,
 }
 
 /// The figures of the present device.
@@ -115,15 +140,15 @@ struct DeviceStats {
 pub struct Aggregation<'a> {
     from_ms: i64,
     to_ms: i64,
-    policies: &'a HashMap<i64, Policy>,
+    rules: &'a HashMap<i64, &'a Rule>,
     tallies: Vec<RuleStats>,
     device: DeviceStats,
 }
 
 impl<'a> Aggregation<'a> {
-    /// An aggregation over `from_ms..to_ms`. The rules' policies define flapping.
-    pub fn new(from_ms: i64, to_ms: i64, policies: &'a HashMap<i64, Policy>) -> Self {
-        Self { from_ms, to_ms, policies, tallies: Vec::new(), device: DeviceStats::default() }
+    /// An aggregation over `from_ms..to_ms`. The policies of `rules`, by id, define flapping.
+    pub fn new(from_ms: i64, to_ms: i64, rules: &'a HashMap<i64, &'a Rule>) -> Self {
+        Self { from_ms, to_ms, rules, tallies: Vec::new(), device: DeviceStats::default() }
     }
 
     /// Adds one episode, which may have opened before the period.
@@ -134,16 +159,16 @@ impl<'a> Aggregation<'a> {
         let device = &mut self.device;
         let Some(tally) = self.tallies.last_mut() else { return };
         device.open_ms += open_ms;
-        tally.open += u64::from(history.is_open);
+        tally.line.open += u64::from(history.is_open);
         if !opened_in_span {
             return;
         }
         tally.count(history);
         device.count(history.opened_on);
-        if let (Some(policy), Some(flaps)) = (self.policies.get(&history.rule_id), &mut tally.flaps)
-        {
+        let rule = self.rules.get(&history.rule_id);
+        if let (Some(rule), Some(flaps)) = (rule, &mut tally.line.flaps) {
             let flapped = device.past.is_flapping();
-            device.past.opens(policy, history.opened_at);
+            device.past.opens(&rule.policy, history.opened_at);
             *flaps += u64::from(device.past.is_flapping() && !flapped);
         }
     }
@@ -151,41 +176,51 @@ impl<'a> Aggregation<'a> {
     /// Returns the figures of each rule and tenant.
     pub fn finish(mut self) -> Vec<RuleStats> {
         self.close_device();
+        self.tallies.iter_mut().for_each(RuleStats::complete);
         self.tallies
     }
 
     fn turn_to(&mut self, history: &EpisodeHistory) {
-        let of_last = |last: &RuleStats| {
-            (last.rule_id, last.customer_id) == (history.rule_id, history.customer_id)
-        };
-        let same_rule = self.tallies.last().is_some_and(of_last);
+        let EpisodeHistory { rule_id, customer_id, .. } = *history;
+        let same_rule = self.tallies.last().is_some_and(|last| {
+            (last.line.rule_id, last.line.customer_id) == (rule_id, customer_id)
+        });
         if same_rule && self.device.device_sn == history.device_sn {
             return;
         }
         self.close_device();
-        self.device =
-            DeviceStats { device_sn: history.device_sn.clone(), ..DeviceStats::default() };
+        self.device.device_sn.clone_from(&history.device_sn);
         if !same_rule {
-            let flaps = self.policies.contains_key(&history.rule_id).then_some(0);
-            self.tallies.push(RuleStats::new(history, flaps));
+            let alert_type = history.alert_type.clone();
+            let flaps = self.rules.contains_key(&rule_id).then_some(0);
+            let line =
+                RuleSummary { rule_id, customer_id, alert_type, flaps, ..RuleSummary::default() };
+            self.tallies.push(RuleStats { line, ..RuleStats::default() });
         }
     }
 
     fn close_device(&mut self) {
-        let Some(tally) = self.tallies.last_mut() else { return };
         let device = std::mem::take(&mut self.device);
-        let loud = NoisyDevice {
+        let Some(RuleStats { line, all_day, .. }) = self.tallies.last_mut() else { return };
+        let mut loud = AllDay {
+            rule_id: line.rule_id,
+            customer_id: line.customer_id,
+            devices: 1,
             device_sn: device.device_sn,
             open_share: device.open_ms as f64 / (self.to_ms - self.from_ms).max(1) as f64,
             episodes_a_day: device.episodes_a_day,
         };
-        if !loud.is_too_loud() {
+        if loud.loudness() <= 1.0 {
             return;
         }
-        tally.loud_devices += 1;
-        if tally.loudest.as_ref().is_none_or(|other| other.loudness() < loud.loudness()) {
-            tally.loudest = Some(loud);
+        if let Some(mut other) = all_day.take() {
+            loud.devices += other.devices;
+            if other.loudness() >= loud.loudness() {
+                other.devices = loud.devices;
+                loud = other;
+            }
         }
+        *all_day = Some(loud);
     }
 
     /// Returns how long the episode was open within the period.
@@ -197,28 +232,10 @@ impl<'a> Aggregation<'a> {
 }
 
 impl RuleStats {
-    fn new(history: &EpisodeHistory, flaps: Option<u64>) -> Self {
-        Self {
-            rule_id: history.rule_id,
-            customer_id: history.customer_id,
-            alert_type: history.alert_type.clone(),
-            episodes: 0,
-            told: 0,
-            ended: 0,
-            open: 0,
-            lasted: Percentiles::default(),
-            since_event: Percentiles::default(),
-            since_recorded: Percentiles::default(),
-            flaps,
-            loud_devices: 0,
-            loudest: None,
-        }
-    }
-
     fn count(&mut self, history: &EpisodeHistory) {
-        self.episodes += 1;
-        self.told += u64::from(history.is_notified);
-        self.ended += u64::from(!history.is_open);
+        self.line.episodes += 1;
+        self.line.told += u64::from(history.is_notified);
+        self.line.ended += u64::from(!history.is_open);
         if let Some(over_at) = history.over_at {
             self.lasted.add(over_at - history.opened_at);
         }
@@ -229,6 +246,17 @@ impl RuleStats {
                 self.since_recorded.add((delivered_at - recorded_at).max(0));
             }
         }
+    }
+
+    /// Sets the figures that take all episodes.
+    fn complete(&mut self) {
+        let line = &mut self.line;
+        [line.lasted_p50_ms] = self.lasted.percentiles([50]);
+        [line.event_to_delivery_p50_ms, line.event_to_delivery_p95_ms] =
+            self.since_event.percentiles([50, 95]);
+        [line.recorded_to_delivery_p50_ms, line.recorded_to_delivery_p95_ms] =
+            self.since_recorded.percentiles([50, 95]);
+        line.sampled = self.lasted.is_partial() || self.since_event.is_partial();
     }
 }
 

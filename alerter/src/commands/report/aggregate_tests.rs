@@ -26,8 +26,8 @@ fn history(device_sn: &str, opened_at: i64) -> EpisodeHistory {
 
 fn fold(span_ms: i64, histories: &[EpisodeHistory]) -> Vec<RuleStats> {
     let rule = rule(json!({"flap_openings": 3, "flap_window_seconds": 600}));
-    let policies = HashMap::from([(1, rule.policy)]);
-    let mut fold = Aggregation::new(0, span_ms, &policies);
+    let rules = HashMap::from([(1, &rule)]);
+    let mut fold = Aggregation::new(0, span_ms, &rules);
     histories.iter().for_each(|history| fold.take(history));
     fold.finish()
 }
@@ -39,10 +39,12 @@ fn each_rule_and_tenant_is_told_apart() {
     let episodes =
         [history("A", 0), history("A", 2 * HOUR), history("B", 0), other_tenant, other_rule];
     let tallies = fold(DAY, &episodes);
-    let counts: Vec<_> =
-        tallies.iter().map(|one| (one.rule_id, one.customer_id, one.episodes)).collect();
+    let counts: Vec<_> = tallies
+        .iter()
+        .map(|RuleStats { line, .. }| (line.rule_id, line.customer_id, line.episodes))
+        .collect();
     assert_eq!(counts, [(1, 7, 3), (1, 8, 1), (2, 7, 1)]);
-    assert_eq!((tallies[0].flaps, tallies[2].flaps), (Some(0), None), "rule 2 is gone");
+    assert_eq!((tallies[0].line.flaps, tallies[2].line.flaps), (Some(0), None), "rule 2 is gone");
 }
 
 #[test]
@@ -61,7 +63,9 @@ fn an_episode_counts_by_its_opening_and_how_soon_it_was_told() {
     let later = history("F", DAY);
     let tallies = fold(DAY, &[history("A", 0), ahead, still_open, superseded, carried, later]);
     let [tally] = &tallies[..] else { panic!("{tallies:?}") };
-    assert_eq!((tally.episodes, tally.told, tally.ended, tally.open), (4, 3, 3, 2));
+    let line = &tally.line;
+    assert_eq!((line.episodes, line.told, line.ended, line.open), (4, 3, 3, 2));
+    assert_eq!((line.lasted_p50_ms, line.event_to_delivery_p95_ms), (Some(HOUR), Some(4_000)));
     assert_eq!(tally.lasted.percentiles([50, 100]), [Some(HOUR), Some(HOUR)]);
     assert_eq!(tally.since_event.percentiles([0, 100]), [Some(0), Some(4_000)]);
     assert_eq!(tally.since_recorded.percentiles([0, 100]), [Some(3_000), Some(3_000)]);
@@ -95,9 +99,8 @@ fn a_rule_fires_all_day_that_is_open_for_most_of_the_span_or_opens_again_and_aga
         (DAY, superseded, false),
     ] {
         let tallies = fold(span, &episodes);
-        let loudest = &tallies[0].loudest;
-        assert_eq!(loudest.is_some(), loud, "{} {:?}: {loudest:?}", episodes.len(), episodes[0]);
-        assert_eq!(tallies[0].loud_devices, u64::from(loud));
+        let found = tallies[0].all_day.as_ref().map(|loudest| loudest.devices);
+        assert_eq!(found, loud.then_some(1), "{} {:?}: {tallies:?}", episodes.len(), episodes[0]);
     }
 }
 
@@ -106,8 +109,8 @@ fn the_loudest_device_is_named_and_the_others_counted() {
     let until =
         |device, hours| EpisodeHistory { over_at: Some(hours * HOUR), ..history(device, -HOUR) };
     let tallies = fold(DAY, &[until("A", 21), until("B", 23), until("C", 22), until("D", 1)]);
-    assert_eq!(tallies[0].loud_devices, 3);
-    assert_eq!(tallies[0].loudest.as_ref().map(|loud| loud.device_sn.as_str()), Some("B"));
+    let loudest = tallies[0].all_day.as_ref().unwrap();
+    assert_eq!((loudest.devices, loudest.device_sn.as_str()), (3, "B"));
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_device_flaps_once_until_it_settles() {
     let minute = HOUR / 60;
     let at = |minutes: &[i64]| -> u64 {
         let episodes: Vec<_> = minutes.iter().map(|at| history("A", at * minute)).collect();
-        fold(DAY, &episodes)[0].flaps.unwrap()
+        fold(DAY, &episodes)[0].line.flaps.unwrap()
     };
     for (minutes, flaps) in [
         (&[0, 1][..], 0),

@@ -53,23 +53,7 @@ pub async fn notifications(
     connection: &mut MySqlConnection,
     question: &ReportQuery,
 ) -> anyhow::Result<Vec<NotificationCounts>> {
-    let mut counted =
-        recorded(&mut *connection, question).await.context("cannot read t_alert_outbox")?;
-    for one in &mut counted {
-        if let Some(channel) = Channel::from_kind(&one.what.channel) {
-            channel.as_str().clone_into(&mut one.what.channel);
-        }
-    }
-    let failed = failed_attempts(connection, question);
-    counted.extend(failed.await.context("cannot read t_alert_action_log")?);
-    Ok(counted)
-}
-
-async fn recorded(
-    connection: &mut MySqlConnection,
-    question: &ReportQuery,
-) -> Result<Vec<NotificationCounts>, sqlx::Error> {
-    sqlx::query_as(
+    let mut counted: Vec<NotificationCounts> = sqlx::query_as(
         "SELECT COALESCE(a.rule_id, 0) AS rule_id, o.customer_id, \
          SUBSTRING_INDEX(o.recipient, ':', 1) AS channel, o.state AS outcome, \
          o.last_errcode AS errcode, COUNT(*) AS notifications \
@@ -82,16 +66,16 @@ async fn recorded(
     .bind(question.to_ms)
     .bind(question.customer_id)
     .bind(question.customer_id)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
-}
-
-/// Counts failed attempts. If the channel answered, the log's details are `errcode N: …`.
-async fn failed_attempts(
-    connection: &mut MySqlConnection,
-    question: &ReportQuery,
-) -> Result<Vec<NotificationCounts>, sqlx::Error> {
-    sqlx::query_as(
+    .context("cannot read t_alert_outbox")?;
+    for one in &mut counted {
+        if let Some(channel) = Channel::from_kind(&one.what.channel) {
+            channel.as_str().clone_into(&mut one.what.channel);
+        }
+    }
+    // If the channel answered, the log's details are `errcode N: …`.
+    let failed: Vec<NotificationCounts> = sqlx::query_as(
         "SELECT rule_id, customer_id, channel, 'attempt_failed' AS outcome, errcode, \
          COUNT(*) AS notifications FROM ( \
              SELECT a.rule_id, l.customer_id, COALESCE(l.channel, '') AS channel, \
@@ -108,6 +92,9 @@ async fn failed_attempts(
     .bind(question.customer_id)
     .fetch_all(connection)
     .await
+    .context("cannot read t_alert_action_log")?;
+    counted.extend(failed);
+    Ok(counted)
 }
 
 /// Counts suppressed notifications of the days that the period touches.

@@ -6,7 +6,6 @@ mod aggregate;
 mod assemble;
 mod counts;
 mod episodes;
-mod findings;
 mod percentiles;
 mod print;
 mod query;
@@ -21,13 +20,12 @@ use ljwx_service::config::{Problems, TimeArg};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::DatabaseArgs;
+use super::{DatabaseArgs, print_found};
 use crate::commands::report::assemble::AlertReport;
 use crate::commands::report::print::print;
 use crate::commands::report::query::ReportQuery;
+use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
-use crate::rules::rule::Rule;
-use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// Time limit of one statement. The statements read all alerts of the period.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -69,7 +67,7 @@ impl ReportArgs {
             report = self.make() => report?,
             () = stop.cancelled() => anyhow::bail!("interrupted"),
         };
-        Ok(print(&report, self.json, &mut std::io::stdout())?)
+        Ok(print_found(self.json, &report, &mut std::io::stdout(), print)?)
     }
 
     async fn make(&self) -> anyhow::Result<AlertReport> {
@@ -88,24 +86,11 @@ impl ReportArgs {
             Some(path) => RuleSource::File(path.clone()),
             None => RuleSource::Table(pool.clone()),
         };
-        let rules = valid(source.load().await?);
-        let mut connection = pool.acquire().await.context("MySQL does not answer")?;
-        assemble::make(&mut connection, &question, rules, now_ms).await
-    }
-}
-
-/// Leaves out invalid rules. They never fire, but `rules check` reports their real fault.
-fn valid(checks: Vec<CheckedRule>) -> Vec<Rule> {
-    let (mut rules, mut refused) = (Vec::new(), 0_u32);
-    for check in checks {
-        match check.checked {
-            RuleStatus::Valid(rule) => rules.push(*rule),
-            RuleStatus::Invalid(_) => refused += 1,
-            RuleStatus::Deleted | RuleStatus::Event => {}
+        let RulesSnapshot { rules, refused, .. } = RulesSnapshot::read(&source, None).await?;
+        if !refused.is_empty() {
+            warn!(invalid = refused.len(), "invalid rules skipped, see `alerter rules check`");
         }
+        let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+        assemble::make(&mut connection, &question, &rules, now_ms).await
     }
-    if refused > 0 {
-        warn!(invalid = refused, "invalid rules skipped, see `alerter rules check`");
-    }
-    rules
 }

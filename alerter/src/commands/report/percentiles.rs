@@ -7,23 +7,18 @@ const VALUES_MAX: usize = 4_096;
 
 /// Every value of a series, or every second, fourth, eighth …, so that at most [`VALUES_MAX`]
 /// values are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Percentiles {
     values: Vec<i64>,
-    every: u64,
+    /// How often every second value was left out.
+    halvings: u32,
     seen: u64,
-}
-
-impl Default for Percentiles {
-    fn default() -> Self {
-        Self { values: Vec::new(), every: 1, seen: 0 }
-    }
 }
 
 impl Percentiles {
     /// Adds one value.
     pub fn add(&mut self, value: i64) {
-        if self.seen.is_multiple_of(self.every) {
+        if self.seen.is_multiple_of(1 << self.halvings) {
             if self.values.len() == VALUES_MAX {
                 self.thin_out();
             }
@@ -35,12 +30,12 @@ impl Percentiles {
     /// Keeps every second value. The number of values seen is then a multiple of the new interval,
     /// so the next value is kept too.
     fn thin_out(&mut self) {
-        let mut at = 0_usize;
+        let mut kept = false;
         self.values.retain(|_| {
-            at += 1;
-            at % 2 == 1
+            kept = !kept;
+            kept
         });
-        self.every *= 2;
+        self.halvings += 1;
     }
 
     /// Returns, for each percentage, the smallest value that at least so many percent of the values
@@ -56,7 +51,7 @@ impl Percentiles {
 
     /// Whether values were left out.
     pub fn is_partial(&self) -> bool {
-        self.every > 1
+        self.halvings > 0
     }
 }
 
@@ -91,7 +86,7 @@ mod tests {
         assert!(!whole.is_partial());
         let long = sample(0..100_000);
         assert!(long.is_partial() && long.values.len() <= VALUES_MAX);
-        assert!(long.values.windows(2).all(|pair| pair[1] - pair[0] == 32), "{:?}", long.every);
+        assert!(long.values.windows(2).all(|pair| pair[1] - pair[0] == 32), "{:?}", long.halvings);
         let [p50, p95] = long.percentiles([50, 95]).map(|value| value.unwrap());
         assert!((49_900..50_100).contains(&p50) && (94_900..95_100).contains(&p95), "{p50} {p95}");
     }

@@ -1,48 +1,22 @@
-//! Prints the report on standard output: tables for people, at most 110 columns wide, or one JSON
-//! document.
+//! Prints the report as tables for people, at most 110 columns wide.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use ljwx_service::text::{Align, table_of};
+use ljwx_service::text::Align::{Left, Right};
 
-use super::assemble::{AlertReport, RuleSummary};
+use super::aggregate::RuleSummary;
+use super::assemble::AlertReport;
+use super::counts::NotificationGroup;
+use crate::commands::layout::{Column, table};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
+use crate::notify::wechat::escape::shortened;
+use crate::rules::rule::TEMPLATE_TENANT;
 
 /// Longest kind of alert that is printed whole, in characters.
 const ALERT_CHARS_MAX: usize = 20;
 
-/// Names of the columns about episodes.
-const EPISODES: [&str; 12] = [
-    "rule", "tenant", "alert", "opened", "told", "open", "ended", "lasted", "e.p50", "e.p95",
-    "r.p50", "r.p95",
-];
-
-/// Names of the columns about notifications.
-const NOTIFICATIONS: [&str; 12] = [
-    "rule",
-    "tenant",
-    "sent",
-    "pending",
-    "failed",
-    "dropped",
-    "in_digest",
-    "cooldown",
-    "flapping",
-    "silenced",
-    "other",
-    "flaps",
-];
-
-/// Names of the columns about failures.
-const FAILURES: [&str; 6] = ["rule", "tenant", "channel", "outcome", "errcode", "count"];
-
 /// Prints the report.
-pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
-        return writeln!(out);
-    }
+pub fn print(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
     let tenant = report.customer_id.map(|id| format!(", tenant {id}")).unwrap_or_default();
     writeln!(out, "{} to {} ({}){tenant}\n", report.from, report.to, report.time_zone)?;
     if report.lines.is_empty() {
@@ -54,96 +28,94 @@ pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Resu
 }
 
 fn tables(lines: &[RuleSummary], out: &mut impl Write) -> io::Result<()> {
-    let mut sides = [Align::Right; EPISODES.len()];
-    sides[2] = Align::Left;
-    table_of(sides, &with_head(EPISODES, lines.iter().map(episodes)), out)?;
+    let episodes: [Column<'_, RuleSummary>; 12] = [
+        ("rule", Right, &|line| line.rule_id.to_string()),
+        ("tenant", Right, &|line| line.customer_id.to_string()),
+        ("alert", Left, &|line| shortened(&line.alert_type, ALERT_CHARS_MAX)),
+        ("opened", Right, &|line| line.episodes.to_string()),
+        ("told", Right, &|line| line.told.to_string()),
+        ("open", Right, &|line| line.open.to_string()),
+        ("ended", Right, &|line| line.ended.to_string()),
+        ("lasted", Right, &|line| or_dash(line.lasted_p50_ms, short)),
+        ("e.p50", Right, &|line| or_dash(line.event_to_delivery_p50_ms, short)),
+        ("e.p95", Right, &|line| or_dash(line.event_to_delivery_p95_ms, short)),
+        ("r.p50", Right, &|line| or_dash(line.recorded_to_delivery_p50_ms, short)),
+        ("r.p95", Right, &|line| or_dash(line.recorded_to_delivery_p95_ms, short)),
+    ];
+    table(lines, episodes, out)?;
     writeln!(
         out,
         "lasted: median of those that ended; e: from the event to the first delivery, r: from the \
          recording\n"
     )?;
-    let sides = [Align::Right; NOTIFICATIONS.len()];
-    table_of(sides, &with_head(NOTIFICATIONS, lines.iter().map(notifications)), out)?;
+    let notifications: [Column<'_, RuleSummary>; 12] = [
+        ("rule", Right, &|line| line.rule_id.to_string()),
+        ("tenant", Right, &|line| line.customer_id.to_string()),
+        ("sent", Right, &|line| outcome(line, "sent")),
+        ("pending", Right, &|line| outcome(line, "pending")),
+        ("failed", Right, &|line| outcome(line, "failed")),
+        ("dropped", Right, &|line| outcome(line, "dropped")),
+        ("in_digest", Right, &|line| outcome(line, "in_digest")),
+        ("cooldown", Right, &|line| suppressed(line, |reason| reason == COOLDOWN)),
+        ("flapping", Right, &|line| suppressed(line, |reason| reason == FLAPPING)),
+        ("silenced", Right, &|line| suppressed(line, |reason| reason == SILENCED)),
+        ("other", Right, &|line| suppressed(line, is_other)),
+        ("flaps", Right, &|line| or_dash(line.flaps, |flaps| flaps.to_string())),
+    ];
+    table(lines, notifications, out)?;
     writeln!(out, "cooldown to other: not sent, and why; flaps: devices that began to flap")?;
-    let failures: Vec<_> = lines.iter().flat_map(failures).collect();
-    if !failures.is_empty() {
-        writeln!(out)?;
-        let (left, right) = (Align::Left, Align::Right);
-        let sides = [right, right, left, left, right, right];
-        table_of(sides, &with_head(FAILURES, failures), out)?;
+    let failed: Vec<_> = lines.iter().flat_map(failures).collect();
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    writeln!(out)?;
+    let failures: [Column<'_, (&RuleSummary, NotificationGroup)>; 6] = [
+        ("rule", Right, &|(line, _)| line.rule_id.to_string()),
+        ("tenant", Right, &|(line, _)| line.customer_id.to_string()),
+        ("channel", Left, &|(_, group)| group.channel.clone()),
+        ("outcome", Left, &|(_, group)| group.outcome.replace('_', " ")),
+        ("errcode", Right, &|(_, group)| or_dash(group.errcode, |errcode| errcode.to_string())),
+        ("count", Right, &|(_, group)| group.notifications.to_string()),
+    ];
+    table(&failed, failures, out)
 }
 
-fn with_head<const N: usize>(
-    head: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Vec<[String; N]> {
-    std::iter::once(head.map(str::to_owned)).chain(rows).collect()
+/// Formats a value, or its absence.
+fn or_dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), text)
 }
 
-fn episodes(line: &RuleSummary) -> [String; EPISODES.len()] {
-    let time = |milliseconds: Option<i64>| milliseconds.map_or_else(|| "-".to_owned(), short);
-    [
-        line.rule_id.to_string(),
-        line.customer_id.to_string(),
-        shortened(&line.alert_type),
-        line.episodes.to_string(),
-        line.told.to_string(),
-        line.open.to_string(),
-        line.ended.to_string(),
-        time(line.lasted_p50_ms),
-        time(line.event_to_delivery_p50_ms),
-        time(line.event_to_delivery_p95_ms),
-        time(line.recorded_to_delivery_p50_ms),
-        time(line.recorded_to_delivery_p95_ms),
-    ]
+/// Counts the notifications of an outcome.
+fn outcome(line: &RuleSummary, outcome: &str) -> String {
+    let counted = line.notifications.iter().filter(|one| one.outcome == outcome);
+    counted.map(|one| one.notifications).sum::<i64>().to_string()
 }
 
-fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
-    let mut outcomes: BTreeMap<&str, i64> = BTreeMap::new();
-    for one in &line.notifications {
-        *outcomes.entry(&one.outcome).or_default() += one.notifications;
-    }
-    let outcome = |name| outcomes.get(name).copied().unwrap_or_default().to_string();
-    let reason = |name| line.suppressed.get(name).copied().unwrap_or_default();
-    let known = [COOLDOWN, FLAPPING, SILENCED];
-    let other: i64 = line.suppressed.values().sum::<i64>() - known.map(reason).iter().sum::<i64>();
-    [
-        line.rule_id.to_string(),
-        line.customer_id.to_string(),
-        outcome("sent"),
-        outcome("pending"),
-        outcome("failed"),
-        outcome("dropped"),
-        outcome("in_digest"),
-        reason(COOLDOWN).to_string(),
-        reason(FLAPPING).to_string(),
-        reason(SILENCED).to_string(),
-        other.to_string(),
-        line.flaps.map_or_else(|| "-".to_owned(), |flaps| flaps.to_string()),
-    ]
+/// Counts the suppressed notifications of some reasons.
+fn suppressed(line: &RuleSummary, wanted: impl Fn(&str) -> bool) -> String {
+    let counted = line.suppressed.iter().filter(|(reason, _)| wanted(reason));
+    counted.map(|(_, count)| count).sum::<i64>().to_string()
 }
 
-/// Returns the notifications that reached no recipient, and failed attempts.
-fn failures(line: &RuleSummary) -> impl Iterator<Item = [String; FAILURES.len()]> {
+/// Whether a reason for a suppressed notification has no column of its own.
+fn is_other(reason: &str) -> bool {
+    ![COOLDOWN, FLAPPING, SILENCED].contains(&reason)
+}
+
+/// Returns the notifications that reached no recipient, and failed attempts, each with its line.
+fn failures(line: &RuleSummary) -> Vec<(&RuleSummary, NotificationGroup)> {
     let went_wrong = |outcome: &str| {
         matches!(outcome, "failed" | "dropped" | "refused" | "unrouted" | "attempt_failed")
     };
-    let sent = line.notifications.iter().filter(move |one| went_wrong(&one.outcome));
-    let sent = sent.map(|one| {
-        let errcode = one.errcode.map_or_else(|| "-".to_owned(), |errcode| errcode.to_string());
-        (one.channel.clone(), one.outcome.replace('_', " "), errcode, one.notifications)
+    let failed = line.notifications.iter().filter(|one| went_wrong(&one.outcome)).cloned();
+    let nobody = line.suppressed.iter().filter(|(reason, _)| is_other(reason));
+    let nobody = nobody.map(|(reason, count)| NotificationGroup {
+        channel: "-".to_owned(),
+        outcome: reason.clone(),
+        errcode: None,
+        notifications: *count,
     });
-    let known = [COOLDOWN, FLAPPING, SILENCED];
-    let nobody =
-        line.suppressed.iter().filter(move |(reason, _)| !known.contains(&reason.as_str()));
-    let nobody = nobody
-        .map(|(reason, count)| ("-".to_owned(), reason.replace('_', " "), "-".to_owned(), *count));
-    sent.chain(nobody).map(|(channel, outcome, errcode, count)| {
-        let (rule_id, customer_id) = (line.rule_id.to_string(), line.customer_id.to_string());
-        [rule_id, customer_id, channel, outcome, errcode, count.to_string()]
-    })
+    failed.chain(nobody).map(|group| (line, group)).collect()
 }
 
 fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
@@ -151,27 +123,23 @@ fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     for rule in &report.all_day {
-        let more = if rule.devices > 1 {
-            format!(", {} such devices", rule.devices)
-        } else {
-            String::new()
-        };
+        let more = (rule.devices > 1).then(|| format!(", {} such devices", rule.devices));
         writeln!(
             out,
             "fires all day: rule {}, tenant {}: device {} open {:.0} % of the time, {} episodes on \
-             its worst day{more}",
+             its worst day{}",
             rule.rule_id,
             rule.customer_id,
             rule.device_sn,
             rule.open_share * 100.0,
-            rule.episodes_a_day
+            rule.episodes_a_day,
+            more.unwrap_or_default()
         )?;
     }
     for rule in &report.never_fired {
-        let whose = if rule.customer_id == 0 {
-            "of all tenants".to_owned()
-        } else {
-            format!("of tenant {}", rule.customer_id)
+        let whose = match rule.customer_id {
+            TEMPLATE_TENANT => "of all tenants".to_owned(),
+            customer_id => format!("of tenant {customer_id}"),
         };
         writeln!(out, "never fired: rule {} {whose} ({})", rule.rule_id, rule.alert_type)?;
     }
@@ -179,13 +147,6 @@ fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "note: {note}")?;
     }
     Ok(())
-}
-
-fn shortened(alert_type: &str) -> String {
-    if alert_type.chars().count() <= ALERT_CHARS_MAX {
-        return alert_type.to_owned();
-    }
-    alert_type.chars().take(ALERT_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 /// Formats a time in at most six characters, such as 850ms, 12s, 3m20s, 2h05m, 4d12h.

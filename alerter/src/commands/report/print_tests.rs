@@ -1,6 +1,6 @@
 use super::*;
-use crate::commands::report::counts::NotificationGroup;
-use crate::commands::report::findings::{AllDay, NeverFired};
+use crate::commands::report::aggregate::AllDay;
+use crate::commands::report::assemble::NeverFired;
 
 fn notifications(
     channel: &str,
@@ -64,7 +64,7 @@ fn report() -> AlertReport {
 #[test]
 fn the_report_reads_as_tables_of_at_most_110_columns() {
     let mut out = Vec::new();
-    print(&report(), false, &mut out).unwrap();
+    print(&report(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let expected = "\
 2026-01-01 00:00:00 to 2026-01-02 00:00:00 (Asia/Shanghai)
@@ -93,9 +93,7 @@ note: some
 
 #[test]
 fn the_document_has_the_same_numbers() {
-    let mut out = Vec::new();
-    print(&report(), true, &mut out).unwrap();
-    let document: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let document = serde_json::to_value(report()).unwrap();
     let line = &document["lines"][0];
     assert_eq!((&line["episodes"], &line["suppressed"]["cooldown"]), (&120.into(), &9.into()));
     assert_eq!(line["notifications"][1]["errcode"], 43004);

@@ -1,14 +1,17 @@
-//! The result of `alerter rules list`, built from a snapshot.
+//! The result of `alerter rules list`, built from a snapshot, with triggers and channels in words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::commands::rules::describe::{channels, describe};
-use crate::rules::loading::snapshot::{InvalidRule, LastGood, RulesSnapshot};
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT};
+use crate::rules::channel::Channels;
+use crate::rules::condition::Composite;
+use crate::rules::loading::snapshot::{InvalidRule, RulesSnapshot};
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
 use crate::rules::severity::Severity;
+use crate::rules::verdict::Range;
 
 /// Most rules that are named as overriding, or overridden by, one rule.
 const NAMED_MAX: usize = 10;
@@ -22,7 +25,7 @@ pub struct RuleListing {
     /// evaluation.
     pub rules: Vec<ListedRule>,
     /// Invalid rules of the tenant and the template.
-    pub refused: Vec<ListedInvalidRule>,
+    pub refused: Vec<InvalidRule>,
     /// Number of own rules by tenant, disabled ones included.
     pub tenants: BTreeMap<i64, usize>,
 }
@@ -80,17 +83,6 @@ pub enum ListedState {
     Disabled,
 }
 
-/// An invalid rule.
-#[derive(Debug, Serialize)]
-pub struct ListedInvalidRule {
-    /// The rule's id, if it has an id.
-    pub id: Option<i64>,
-    /// The rule's problems.
-    pub problems: Vec<String>,
-    /// What is evaluated instead of the rule, in words.
-    pub instead: String,
-}
-
 impl RuleListing {
     /// Lists the rules of a tenant.
     pub fn new(snapshot: &RulesSnapshot, customer_id: i64) -> Self {
@@ -100,11 +92,6 @@ impl RuleListing {
         let is_template = |rule: &Rule| rule.customer_id == TEMPLATE_TENANT;
         let own = by_slot(rules, is_own);
         let template = by_slot(rules, is_template);
-        let last_good = snapshot.refused.iter().filter_map(|refused| match &refused.last_good {
-            LastGood::Since(at) => Some((refused.id?, at.clone())),
-            LastGood::None | LastGood::NotAsked => None,
-        });
-        let last_good: HashMap<i64, String> = last_good.collect();
         let in_slot = |index: &HashMap<Slot<'_>, Vec<i64>>, rule: &Rule| -> Vec<i64> {
             let ids = index.get(&rule.slot()).into_iter().flatten();
             ids.copied().take(NAMED_MAX).collect()
@@ -112,24 +99,42 @@ impl RuleListing {
         let concerned = rules.iter().filter(|rule| is_own(rule) || is_template(rule));
         let mut lines: Vec<ListedRule> = concerned
             .map(|rule| {
-                let (overrides, overridden_by) = if is_own(rule) {
-                    (in_slot(&template, rule), Vec::new())
+                let (origin, overrides, overridden_by) = if is_own(rule) {
+                    (RuleOrigin::Own, in_slot(&template, rule), Vec::new())
                 } else {
-                    (Vec::new(), in_slot(&own, rule))
+                    (RuleOrigin::Template, Vec::new(), in_slot(&own, rule))
                 };
-                let origin = if is_own(rule) { RuleOrigin::Own } else { RuleOrigin::Template };
-                let last_good = last_good.get(&rule.id).cloned();
-                let warnings = snapshot.warnings.get(&rule.id).cloned().unwrap_or_default();
-                let listed = ListedRule::new(rule, origin);
-                ListedRule { overrides, overridden_by, last_good, warnings, ..listed }.settled()
+                ListedRule {
+                    id: rule.id,
+                    version: rule.version,
+                    origin,
+                    state: match rule.enabled {
+                        false => ListedState::Disabled,
+                        true if overridden_by.is_empty() => ListedState::InForce,
+                        true => ListedState::Overridden,
+                    },
+                    overridden_by,
+                    overrides,
+                    priority: rule.priority,
+                    severity: rule.policy.severity,
+                    alert_type: rule.alert_type().to_owned(),
+                    watches: describe(rule),
+                    channels: channels(rule),
+                    last_good: snapshot.last_good.get(&rule.id).cloned(),
+                    warnings: snapshot.warnings.get(&rule.id).cloned().unwrap_or_default(),
+                }
             })
             .collect();
         lines.sort_by_key(|line| line.state);
-        let own = rules.iter().filter(|rule| !is_template(rule));
         let mut tenants = BTreeMap::new();
-        own.for_each(|rule| *tenants.entry(rule.customer_id).or_default() += 1);
-        let refused = refused(&snapshot.refused, customer_id);
-        Self { customer_id, rules: lines, refused, tenants }
+        for rule in rules.iter().filter(|rule| !is_template(rule)) {
+            *tenants.entry(rule.customer_id).or_default() += 1;
+        }
+        // A rule whose tenant cannot be read may belong to any tenant.
+        let refused = snapshot.refused.iter().filter(|refused| {
+            refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
+        });
+        Self { customer_id, rules: lines, refused: refused.cloned().collect(), tenants }
     }
 }
 
@@ -141,52 +146,50 @@ fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<
     index
 }
 
-fn refused(all: &[InvalidRule], customer_id: i64) -> Vec<ListedInvalidRule> {
-    let concerned = all.iter().filter(|refused| {
-        // A rule whose tenant cannot be read may belong to any tenant.
-        refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
-    });
-    concerned
-        .map(|refused| ListedInvalidRule {
-            id: refused.id,
-            problems: refused.problems.clone(),
-            instead: match &refused.last_good {
-                LastGood::Since(at) => format!("judged by its last good version, accepted {at}"),
-                LastGood::None => "not judged: no good version of it is kept".into(),
-                LastGood::NotAsked => {
-                    "--mysql-url tells whether a last good version of it is kept".into()
-                }
-            },
-        })
-        .collect()
+/// Describes a rule's trigger, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
+fn describe(rule: &Rule) -> String {
+    let mut words = match &rule.trigger {
+        Trigger::Range(range) => in_range(range),
+        Trigger::Conditions(composite) => in_conditions(composite),
+        Trigger::NoData(window_ms) => format!("no data for {} s", window_ms / 1000),
+    };
+    if rule.policy.trend > 1 {
+        let (trend, seconds) = (rule.policy.trend, rule.policy.window_ms / 1000);
+        // Writing to a string cannot fail.
+        let _ = write!(words, ", {trend} times within {seconds} s");
+    }
+    words
 }
 
-impl ListedRule {
-    fn new(rule: &Rule, origin: RuleOrigin) -> Self {
-        Self {
-            id: rule.id,
-            version: rule.version,
-            origin,
-            state: if rule.enabled { ListedState::InForce } else { ListedState::Disabled },
-            overridden_by: Vec::new(),
-            overrides: Vec::new(),
-            priority: rule.priority,
-            severity: rule.policy.severity,
-            alert_type: rule.alert_type().to_owned(),
-            watches: describe(rule),
-            channels: channels(rule),
-            last_good: None,
-            warnings: Vec::new(),
-        }
-    }
+fn in_range(range: &Range) -> String {
+    let min = range.thresholds.min.map(|min| format!("< {min}"));
+    let max = range.thresholds.max.map(|max| format!("> {max}"));
+    let deviation = range.deviation.map(|usual| {
+        let percent = usual.percentage;
+        format!("over {percent} % off its mean of {} s", usual.window_ms / 1000)
+    });
+    let all: Vec<String> = min.into_iter().chain(max).chain(deviation).collect();
+    format!("{} {}", range.vital.as_str(), all.join(" or "))
+}
 
-    /// Sets the state that follows from the overriding rules.
-    fn settled(mut self) -> Self {
-        if self.state == ListedState::InForce && !self.overridden_by.is_empty() {
-            self.state = ListedState::Overridden;
-        }
-        self
-    }
+fn in_conditions(composite: &Composite) -> String {
+    let words = composite.conditions.iter().map(|condition| {
+        let (vital, operator) = (condition.vital.as_str(), condition.operator.as_str());
+        let lasting = match condition.duration_ms / 1000 {
+            0 => String::new(),
+            seconds => format!(" for {seconds} s"),
+        };
+        format!("{vital} {operator} {}{lasting}", condition.threshold)
+    });
+    let words: Vec<String> = words.collect();
+    words.join(if composite.all { " and " } else { " or " })
+}
+
+/// Returns the channels of a rule.
+fn channels(rule: &Rule) -> Vec<&'static str> {
+    let Channels { wechat, wecom, message, log } = rule.channels;
+    let all = [(wechat, "wechat"), (wecom, "wecom"), (message, "message"), (log, "log")];
+    all.into_iter().filter_map(|(on, word)| on.then_some(word)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
+use serde_json::json;
+
 use super::*;
 use crate::commands::rules::print::print;
 use crate::rules::loading::last_good::StoredVersion;
 use crate::rules::loading::source_file;
+use crate::test_support::rule;
 
 const RULES: &str = "
 - {id: 1, physical_sign: heart_rate, threshold_max: 120, rule_type: metric, severity_level: major}
@@ -106,4 +109,31 @@ fn the_table_can_be_read_at_100_columns() {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
     assert!(printed(0).contains("tenants with rules of their own: 7 (3), 8 (1)"), "{}", printed(0));
+}
+
+#[test]
+fn rules_are_put_into_words() {
+    let conditions = json!({"logical_operator": "OR", "conditions": [
+        {"physical_sign": "heart_rate", "operator": ">=", "threshold": 120, "duration_seconds": 30},
+        {"physical_sign": "blood_oxygen", "operator": "!=", "threshold": 91.5},
+    ]});
+    for (fields, words) in [
+        (json!({}), "heart_rate > 100"),
+        (
+            json!({"threshold_min": 50.5, "trend_duration": 3}),
+            "heart_rate < 50.5 or > 100, 3 times within 300 s",
+        ),
+        (
+            json!({"threshold_max": null, "deviation_percentage": 12.5}),
+            "heart_rate over 12.5 % off its mean of 300 s",
+        ),
+        (
+            json!({"rule_category": "COMPOSITE", "condition_expression": conditions}),
+            "heart_rate >= 120 for 30 s or blood_oxygen != 91.5",
+        ),
+    ] {
+        assert_eq!(describe(&rule(fields)), words);
+    }
+    let both = rule(json!({"enabled_channels": ["wechat", "log"]}));
+    assert_eq!(channels(&both), ["wechat", "log"]);
 }

@@ -70,19 +70,15 @@ fn reasons(
 fn details(line: &ListedRule) -> Vec<String> {
     let channels =
         if line.channels.is_empty() { "nobody".into() } else { line.channels.join(", ") };
-    let numbers = |ids: &[i64]| {
-        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-        ids.join(", ")
-    };
     let mut details = vec![format!("{}; tells {channels}", line.watches)];
     if line.state == ListedState::Disabled {
         details.push("disabled".into());
     }
-    if !line.overridden_by.is_empty() {
-        details.push(format!("overridden by {}", numbers(&line.overridden_by)));
-    }
-    if !line.overrides.is_empty() {
-        details.push(format!("overrides {}", numbers(&line.overrides)));
+    for (word, ids) in [("overridden by", &line.overridden_by), ("overrides", &line.overrides)] {
+        if !ids.is_empty() {
+            let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+            details.push(format!("{word} {}", ids.join(", ")));
+        }
     }
     let last_good = line.last_good.iter();
     details.extend(last_good.map(|at| format!("its last good version, accepted {at}")));

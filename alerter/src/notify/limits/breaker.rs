@@ -59,8 +59,10 @@ pub struct AccountBreaker {
     state: BreakerState,
     uncertain_failures: u32,
     backoff: Backoff,
-    is_failing: bool,
-    is_broken: bool,
+    /// Whether the account has failed and has not worked since.
+    pub is_failing: bool,
+    /// Whether the account fails in such a way that operators are notified.
+    pub is_broken: bool,
 }
 
 impl AccountBreaker {
@@ -143,16 +145,6 @@ impl AccountBreaker {
         self.state = BreakerState::Open { until: now };
         self.uncertain_failures = 0;
         self.backoff.reset();
-    }
-
-    /// Whether the account has failed and has not worked since.
-    pub fn is_failing(&self) -> bool {
-        self.is_failing
-    }
-
-    /// Whether the account fails in such a way that operators are notified.
-    pub fn is_broken(&self) -> bool {
-        self.is_broken
     }
 
     fn open(&mut self, wait: Duration, is_broken: bool, now: Instant) {

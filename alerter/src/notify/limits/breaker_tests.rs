@@ -20,7 +20,7 @@ fn of_an_account_that_was_never_used_one_message_tries_it() {
     let mut breaker = AccountBreaker::new(now);
     assert_eq!(breaker.admit(now), Ok(()));
     assert_eq!(breaker.admit(now), Err(TRIAL_WAIT));
-    assert!(!breaker.is_failing());
+    assert!(!breaker.is_failing);
     breaker.report(AccountHealth::Works, now, 0.0);
     assert_eq!((breaker.admit(now), breaker.admit(now)), (Ok(()), Ok(())));
 }
@@ -31,20 +31,20 @@ fn a_broken_account_is_tried_once_in_a_while_until_it_works() {
     let mut breaker = proven(start);
     breaker.report(AccountHealth::Broken(MEND), start, 0.0);
     breaker.report(AccountHealth::Works, start, 0.0);
-    assert!(breaker.is_broken(), "others were on their way");
+    assert!(breaker.is_broken, "others were on their way");
     assert_eq!(breaker.admit(start + seconds(1)), Err(MEND - seconds(1)));
-    assert!(breaker.is_paused(start) && breaker.is_failing());
+    assert!(breaker.is_paused(start) && breaker.is_failing);
 
     let later = start + MEND;
     assert!(!breaker.is_paused(later));
     assert_eq!((breaker.admit(later), breaker.admit(later)), (Ok(()), Err(TRIAL_WAIT)));
     assert!(breaker.is_paused(later), "one message is trying it");
     breaker.report(AccountHealth::Broken(MEND), later, 0.0);
-    assert!(breaker.is_broken());
+    assert!(breaker.is_broken);
     let later = later + MEND;
     breaker.admit(later).unwrap();
     breaker.report(AccountHealth::Works, later, 0.0);
-    assert!(!breaker.is_failing() && !breaker.is_broken());
+    assert!(!breaker.is_failing && !breaker.is_broken);
 }
 
 #[test]
@@ -53,10 +53,10 @@ fn silence_opens_it_after_a_few_attempts_and_it_is_tried_ever_more_rarely() {
     let mut breaker = proven(start);
     for _ in 1..UNCERTAIN_FAILURES_MAX {
         breaker.report(AccountHealth::Uncertain, start, 0.0);
-        assert_eq!((breaker.admit(start), breaker.is_broken()), (Ok(()), false));
+        assert_eq!((breaker.admit(start), breaker.is_broken), (Ok(()), false));
     }
     breaker.report(AccountHealth::Uncertain, start, 0.0);
-    assert!(breaker.is_broken());
+    assert!(breaker.is_broken);
     let mut now = start;
     for wait in [5, 10, 20, 40, 80, 160, 300, 300] {
         assert_eq!(breaker.admit(now), Err(seconds(wait)));
@@ -108,7 +108,7 @@ fn a_limit_is_waited_out_and_nobody_is_troubled() {
     breaker.report(AccountHealth::Limited(seconds(60)), now, 0.0);
     breaker.report(AccountHealth::Works, now, 0.0);
     assert_eq!(breaker.admit(now), Err(seconds(60)), "another was on its way");
-    assert!(breaker.is_failing() && !breaker.is_broken());
+    assert!(breaker.is_failing && !breaker.is_broken);
     breaker.admit(now + seconds(60)).unwrap();
     breaker.report(AccountHealth::Works, now + seconds(60), 0.0);
     assert_eq!(breaker.admit(now + seconds(60)), Ok(()));

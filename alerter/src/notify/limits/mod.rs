@@ -32,13 +32,11 @@ pub type AccountScope = (i64, Channel);
 
 /// The breakers and rate limits of the accounts used so far.
 #[derive(Debug)]
-pub struct AccountLimits {
-    per_second: u32,
-    known: Mutex<AccountTable>,
-}
+pub struct AccountLimits(Mutex<AccountTable>);
 
 #[derive(Debug, Default)]
 struct AccountTable {
+    per_second: u32,
     gates: HashMap<String, AccountLimiter>,
     serves: HashMap<AccountScope, String>,
     /// A hash of the account's settings at each scope: tenants may share an account and differ in the
@@ -60,7 +58,7 @@ impl AccountLimiter {
     /// Whether the account is paused after a failure. Once a trial is due, it may work: another
     /// replica may have shown it, and this one may have nothing to send.
     fn fails(&self, now: Instant) -> bool {
-        self.breaker.is_failing() && self.breaker.is_paused(now)
+        self.breaker.is_failing && self.breaker.is_paused(now)
     }
 
     fn takes_messages(&self, now: Instant) -> bool {
@@ -71,7 +69,7 @@ impl AccountLimiter {
 impl AccountLimits {
     /// Starts without accounts. Each account may send `per_second` messages a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second, known: Mutex::default() }
+        Self(Mutex::new(AccountTable { per_second, ..AccountTable::default() }))
     }
 
     /// Whether the account may send a message of this scope now. Otherwise returns how long the
@@ -84,7 +82,7 @@ impl AccountLimits {
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
-        let (_, gate) = known.serve((name, settings), scope, self.per_second, now);
+        let (_, gate) = known.serve(name, settings, scope, now);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
         if !gate.breaker.is_paused(now) {
@@ -97,8 +95,7 @@ impl AccountLimits {
     /// failing account with changed settings is tried at once. Otherwise a fixed account would rest
     /// as long as a broken one.
     pub fn observe(&self, name: &str, settings: u64, scope: AccountScope, now: Instant) -> bool {
-        let (changed, _) = self.lock().serve((name, settings), scope, self.per_second, now);
-        changed
+        self.lock().serve(name, settings, scope, now).0
     }
 
     /// Whether the account is broken or has used up its day, and no trial is due. Waiting
@@ -115,7 +112,7 @@ impl AccountLimits {
         let known = self.lock();
         let gate = known.serves.get(&scope).and_then(|name| known.gates.get(name));
         let broken_at = known.broken_at.get(&scope);
-        gate.is_some_and(|gate| gate.breaker.is_broken())
+        gate.is_some_and(|gate| gate.breaker.is_broken)
             || broken_at.is_some_and(|at| now.saturating_duration_since(*at) <= period)
     }
 
@@ -168,9 +165,9 @@ impl AccountLimits {
     ) -> Option<bool> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
-        let was_broken = gate.breaker.is_broken();
+        let was_broken = gate.breaker.is_broken;
         gate.breaker.report(health, now, random);
-        let (failing, is_broken) = (gate.breaker.is_failing(), gate.breaker.is_broken());
+        let (failing, is_broken) = (gate.breaker.is_failing, gate.breaker.is_broken);
         gate.refuses_all &= failing;
         if was_broken || is_broken {
             let AccountTable { serves, broken_at, .. } = &mut *known;
@@ -180,7 +177,7 @@ impl AccountLimits {
         if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {
-            export("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
+            export("other", known.gates.values().any(|gate| gate.breaker.is_failing));
         }
         Some(is_broken)
     }
@@ -223,40 +220,36 @@ impl AccountLimits {
 
     fn lock(&self) -> MutexGuard<'_, AccountTable> {
         // A panic while the lock was held leaves both maps usable.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AccountTable {
     /// Records the account that serves a scope. Returns whether the scope's settings changed, and
-    /// the account's limiter. Drops accounts that serve no scope any more. Otherwise the old account
-    /// of a tenant would stay in the metrics for ever.
+    /// the account's limiter. Drops the scope's old account if it serves no scope any more. Otherwise
+    /// it would stay in the metrics for ever.
     fn serve(
         &mut self,
-        (name, settings): (&str, u64),
+        name: &str,
+        settings: u64,
         scope: AccountScope,
-        per_second: u32,
         now: Instant,
     ) -> (bool, &mut AccountLimiter) {
         let before = self.settings.insert(scope, settings);
         let changed = before.is_some_and(|before| before != settings);
-        let before = self.serves.insert(scope, name.to_owned());
-        if before.is_some_and(|before| before != name) {
-            let serving: HashSet<_> = self.serves.values().collect();
-            self.gates.retain(|name, _| {
-                let stays = serving.contains(name);
-                if !stays {
-                    export(name, false);
-                }
-                stays
-            });
+        if let Some(before) = self.serves.insert(scope, name.to_owned())
+            && before != name
+            && self.serves.values().all(|other| *other != before)
+            && self.gates.remove(&before).is_some()
+        {
+            export(&before, false);
         }
         let gate = self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
-            bucket: TokenBucket::new(per_second, now),
+            bucket: TokenBucket::new(self.per_second, now),
             refuses_all: false,
         });
-        if changed && gate.breaker.is_failing() {
+        if changed && gate.breaker.is_failing {
             gate.breaker.renew(now);
         }
         (changed, gate)

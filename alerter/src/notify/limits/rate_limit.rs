@@ -2,20 +2,7 @@
 //!
 //! Pure: time comes as an argument. The messages that other replicas sent come from the outbox.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use crate::notify::outbox::RecentSends;
-
-/// The limits, as operators set them.
-#[derive(Debug, Clone, Copy)]
-pub struct SendLimits {
-    /// Messages to one recipient in a minute, over all replicas.
-    pub recipient_per_minute: u32,
-    /// Messages through one account in a second, of this replica.
-    pub account_per_second: u32,
-}
 
 /// A token bucket that holds the tokens of one second.
 #[derive(Debug)]
@@ -67,40 +54,28 @@ const WAIT_MIN: Duration = Duration::from_millis(500);
 /// Wait of a recipient whose limit is reached by sends under way.
 const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 
-/// The messages that recipients may still get by the rows that were claimed together.
-#[derive(Debug)]
-pub struct RecipientBudget {
-    per_minute: i64,
-    recent: Mutex<HashMap<RecipientKey, RecentSends>>,
+/// The messages that a recipient was sent, or may have received, in the last minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecentSends {
+    /// Number of messages.
+    pub sent: i64,
+    /// Time until the first of them is a minute old.
+    pub frees_in_ms: i64,
 }
 
-impl RecipientBudget {
-    /// The budget of claimed rows. `recent` holds the messages of the last minute.
-    pub fn new(per_minute: u32, recent: HashMap<RecipientKey, RecentSends>) -> Self {
-        Self { per_minute: i64::from(per_minute), recent: Mutex::new(recent) }
-    }
-
-    /// Returns how long a recipient has to wait for the next message, which is critical or not.
-    /// `None`: no wait.
-    pub fn wait(&self, recipient: &RecipientKey, critical: bool) -> Option<Duration> {
-        let critical_limit = self.per_minute.max(CRITICAL_PER_MINUTE);
-        let limit = if critical { critical_limit } else { self.per_minute };
-        let recent = self.recent().get(recipient).copied();
-        let recent = recent.filter(|recent| recent.sent >= limit)?;
-        let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
-        Some(match frees_in {
+impl RecentSends {
+    /// Returns how long the recipient has to wait for the next message, which is critical or not, if
+    /// it may get `per_minute`. `None`: no wait.
+    pub fn wait(self, per_minute: u32, critical: bool) -> Option<Duration> {
+        let per_minute = i64::from(per_minute);
+        let limit = if critical { per_minute.max(CRITICAL_PER_MINUTE) } else { per_minute };
+        if self.sent < limit {
+            return None;
+        }
+        Some(match u64::try_from(self.frees_in_ms).unwrap_or_default() {
             0 => UNDER_WAY_WAIT,
             frees_in => Duration::from_millis(frees_in).max(WAIT_MIN),
         })
-    }
-
-    /// Counts a message that is being sent.
-    pub fn take(&self, recipient: &RecipientKey) {
-        self.recent().entry(recipient.clone()).or_default().sent += 1;
-    }
-
-    fn recent(&self) -> MutexGuard<'_, HashMap<RecipientKey, RecentSends>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,35 +98,26 @@ mod tests {
     }
 
     #[test]
-    fn a_recipient_gets_what_is_left_of_the_minute_and_others_are_not_concerned() {
-        let nurse = (7, "openid:o1".to_owned());
-        let namesake = (8, "openid:o1".to_owned());
-        let sent = HashMap::from([(nurse.clone(), RecentSends { sent: 18, frees_in_ms: 42_000 })]);
-        let budget = RecipientBudget::new(20, sent);
-        for _ in 0..2 {
-            assert_eq!(budget.wait(&nurse, false), None);
-            budget.take(&nurse);
-        }
-        assert_eq!(budget.wait(&nurse, false), Some(Duration::from_secs(42)));
-        assert_eq!(budget.wait(&namesake, false), None);
-        let small = RecipientBudget::new(1, HashMap::new());
-        small.take(&namesake);
-        assert_eq!(small.wait(&namesake, false), Some(UNDER_WAY_WAIT));
+    fn a_recipient_gets_what_is_left_of_the_minute() {
+        let sent = |sent| RecentSends { sent, frees_in_ms: 42_000 };
+        assert_eq!([18, 19].map(|count| sent(count).wait(20, false)), [None; 2]);
+        assert_eq!(sent(20).wait(20, false), Some(Duration::from_secs(42)));
+        let soon = RecentSends { frees_in_ms: 1, ..sent(20) };
+        assert_eq!(soon.wait(20, false), Some(WAIT_MIN));
+        let under_way = RecentSends { frees_in_ms: 0, ..sent(1) };
+        assert_eq!(under_way.wait(1, false), Some(UNDER_WAY_WAIT));
     }
 
     #[test]
     fn what_is_critical_waits_only_for_what_the_platform_would_lose() {
-        let nurse = (7, "wecom:m1".to_owned());
         for (per_minute, critical) in [(20, 28), (1, 28), (1_000, 1_000)] {
-            let budget = RecipientBudget::new(per_minute, HashMap::new());
-            let mut sent = 0;
-            while budget.wait(&nurse, true).is_none() {
-                let waits = budget.wait(&nurse, false).is_some();
-                assert_eq!(waits, sent >= i64::from(per_minute), "{per_minute}: {sent}");
-                budget.take(&nurse);
-                sent += 1;
+            for sent in 0..=critical {
+                let recent = RecentSends { sent, frees_in_ms: 0 };
+                let waits =
+                    [false, true].map(|critical| recent.wait(per_minute, critical).is_some());
+                let expected = [sent >= i64::from(per_minute), sent >= critical];
+                assert_eq!(waits, expected, "{per_minute}: {sent}");
             }
-            assert_eq!(sent, critical, "{per_minute}: both count");
         }
     }
 }

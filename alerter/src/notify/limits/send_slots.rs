@@ -6,7 +6,7 @@
 //! Pure. [`crate::notify::sender`] takes a slot before it claims a row, and frees it after the send.
 //! The slot of a send that has ended stays taken for a while, so that accounts take turns.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::rate_limit::RecipientKey;
 use crate::rules::channel::Channel;
@@ -78,12 +78,8 @@ impl SendSlots {
 
     /// Returns the accounts without a free slot.
     pub fn full_accounts(&self) -> HashSet<String> {
-        let mut taken: HashMap<&str, usize> = HashMap::new();
-        for slot in &self.taken {
-            *taken.entry(&slot.account).or_default() += 1;
-        }
-        let full = taken.into_iter().filter(|(_, count)| *count >= ACCOUNT_SLOTS);
-        full.map(|(account, _)| account.to_owned()).collect()
+        let accounts = self.taken.iter().map(|slot| &slot.account);
+        accounts.filter(|account| !self.has_slot(account)).cloned().collect()
     }
 
     /// Returns the channels without a free slot.
@@ -91,24 +87,18 @@ impl SendSlots {
         Channel::ALL.into_iter().filter(|channel| self.is_full(*channel)).collect()
     }
 
-    /// Returns the rows whose send is under way.
-    pub fn under_way(&self) -> Vec<i64> {
-        self.live().map(|slot| slot.id).collect()
-    }
-
-    /// Returns the number of sends under way to a recipient.
-    pub fn of_recipient(&self, recipient: &RecipientKey) -> usize {
-        self.live().filter(|slot| slot.recipient == *recipient).count()
-    }
-
-    fn live(&self) -> impl Iterator<Item = &SendSlot> {
+    /// Returns the slots of the sends under way that have not ended.
+    pub fn live(&self) -> impl Iterator<Item = &SendSlot> {
         self.taken.iter().filter(|slot| !self.ended.contains(&slot.id))
     }
 
     fn has_room(&self, wanted: &SendSlot) -> bool {
-        let of_account = self.taken.iter().filter(|slot| slot.account == wanted.account).count();
-        let under_way = self.taken.iter().any(|slot| slot.id == wanted.id);
-        !under_way && of_account < ACCOUNT_SLOTS && !self.is_full(wanted.channel)
+        let is_under_way = self.taken.iter().any(|slot| slot.id == wanted.id);
+        !is_under_way && self.has_slot(&wanted.account) && !self.is_full(wanted.channel)
+    }
+
+    fn has_slot(&self, account: &str) -> bool {
+        self.taken.iter().filter(|slot| slot.account == account).count() < ACCOUNT_SLOTS
     }
 
     fn is_full(&self, channel: Channel) -> bool {
@@ -136,6 +126,10 @@ mod tests {
 
     fn ids(slots: &[SendSlot]) -> Vec<i64> {
         slots.iter().map(|slot| slot.id).collect()
+    }
+
+    fn live(slots: &SendSlots) -> Vec<i64> {
+        slots.live().map(|slot| slot.id).collect()
     }
 
     #[test]
@@ -192,17 +186,16 @@ mod tests {
         assert_eq!(ids(&chosen), [1, 3]);
         chosen.into_iter().for_each(|slot| slots.take(slot));
         assert_eq!(ids(&slots.choose(wanted)), [2], "beside the first");
-        assert_eq!(slots.under_way(), [1, 3]);
+        assert_eq!(live(&slots), [1, 3]);
     }
 
     #[test]
-    fn sends_to_a_recipient_are_counted_while_they_are_under_way() {
+    fn a_send_is_under_way_until_it_ends() {
         let mut slots = SendSlots::default();
-        let one = slot(1, Channel::Official, "wx7");
-        slots.take(SendSlot { id: 2, ..one.clone() });
-        slots.take(one.clone());
-        assert_eq!(slots.of_recipient(&one.recipient), 2);
+        slots.take(slot(1, Channel::Official, "wx7"));
+        slots.take(slot(2, Channel::Official, "wx7"));
+        assert_eq!(live(&slots), [1, 2]);
         slots.end(2);
-        assert_eq!((slots.of_recipient(&one.recipient), slots.under_way()), (1, vec![1]));
+        assert_eq!(live(&slots), [1]);
     }
 }

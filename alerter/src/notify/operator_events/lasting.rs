@@ -39,52 +39,50 @@ pub enum LastingEvent {
 }
 
 impl LastingEvent {
-    /// Returns the word and the text of the event. `count` 0: the state is over, which `lasted`.
-    fn words(&self, count: u64, lasted: SignedDuration) -> (&'static str, String) {
+    /// Returns the word of the event.
+    fn word(&self, is_over: bool) -> &'static str {
+        let [begun, over] = match self {
+            Self::WechatBroken(_) => ["wechat_broken", "wechat_works"],
+            Self::NoRecipientReached(_) => ["no_recipient_reached"; 2],
+            Self::ReadingsStopped => ["readings_stopped", "readings_resumed"],
+            Self::SenderLate => ["sender_late", "on_time"],
+            Self::GatewayClock => ["gateway_clock"; 2],
+            Self::ClockAhead => ["clock_ahead"; 2],
+        };
+        if is_over { over } else { begun }
+    }
+
+    /// Returns the text of the event. `count` 0: the state is over, which `lasted`.
+    fn text(&self, count: u64, lasted: SignedDuration) -> String {
         match (self, count) {
             (Self::WechatBroken(account), 0) => {
-                ("wechat_works", format!("WeChat account {account} sends again, after {lasted:#}"))
+                format!("WeChat account {account} sends again, after {lasted:#}")
             }
-            (Self::WechatBroken(account), _) => (
-                "wechat_broken",
-                format!("WeChat account {account} does not send, its notifications wait"),
-            ),
-            (Self::NoRecipientReached(tenant), 0) => (
-                "no_recipient_reached",
-                format!(
-                    "major and critical alerts of tenant {tenant} reach recipients again, or are over"
-                ),
-            ),
-            (Self::NoRecipientReached(tenant), _) => (
-                "no_recipient_reached",
-                format!("{count} major or critical alerts of tenant {tenant} reach no recipient"),
-            ),
-            (Self::ReadingsStopped, 0) => {
-                ("readings_resumed", format!("readings arrive again, after {lasted:#}"))
+            (Self::WechatBroken(account), _) => {
+                format!("WeChat account {account} does not send, its notifications wait")
             }
-            (Self::ReadingsStopped, _) => (
-                "readings_stopped",
-                "no reading arrives any more, so no alert about a patient can arise".into(),
+            (Self::NoRecipientReached(tenant), 0) => format!(
+                "major and critical alerts of tenant {tenant} reach recipients again, or are over"
             ),
-            (Self::SenderLate, 0) => {
-                ("on_time", format!("notifications are sent on time again, after {lasted:#}"))
+            (Self::NoRecipientReached(tenant), _) => {
+                format!("{count} major or critical alerts of tenant {tenant} reach no recipient")
             }
-            (Self::SenderLate, _) => {
-                ("sender_late", format!("notifications are due and not sent, for {lasted:#}"))
+            (Self::ReadingsStopped, 0) => format!("readings arrive again, after {lasted:#}"),
+            (Self::ReadingsStopped, _) => {
+                "no reading arrives any more, so no alert about a patient can arise".into()
             }
+            (Self::SenderLate, 0) => format!("notifications are sent on time again, after {lasted:#}"),
+            (Self::SenderLate, _) => format!("notifications are due and not sent, for {lasted:#}"),
             (Self::GatewayClock, 0) => {
-                ("gateway_clock", format!("the clocks of all gateways are right again, after {lasted:#}"))
+                format!("the clocks of all gateways are right again, after {lasted:#}")
             }
-            (Self::GatewayClock, _) => (
-                "gateway_clock",
-                "the clock of a gateway is more than a minute ahead, so its readings are dated wrong".into(),
-            ),
-            (Self::ClockAhead, 0) => {
-                ("clock_ahead", format!("few devices' clocks are ahead again, after {lasted:#}"))
+            (Self::GatewayClock, _) => {
+                "the clock of a gateway is more than a minute ahead, so its readings are dated wrong"
+                    .into()
             }
-            (Self::ClockAhead, _) => (
-                "clock_ahead",
-                format!("{count} readings of 5 minutes are ahead of the clock and evaluated by no rule"),
+            (Self::ClockAhead, 0) => format!("few devices' clocks are ahead again, after {lasted:#}"),
+            (Self::ClockAhead, _) => format!(
+                "{count} readings of 5 minutes are ahead of the clock and evaluated by no rule"
             ),
         }
     }
@@ -131,14 +129,11 @@ impl LastingEvents {
             return None;
         }
         let lasted = SignedDuration::from_secs(at.duration_since(since).as_secs().max(0));
-        let (word, text) = event.words(count, lasted);
+        let (word, text) = (event.word(count == 0), event.text(count, lasted));
         let (account, customer_id) = match event {
             LastingEvent::WechatBroken(account) => (Some(account), None),
             LastingEvent::NoRecipientReached(customer_id) => (None, Some(customer_id)),
-            LastingEvent::ReadingsStopped
-            | LastingEvent::SenderLate
-            | LastingEvent::GatewayClock
-            | LastingEvent::ClockAhead => (None, None),
+            _ => (None, None),
         };
         let about = OperatorEvent::about(word, text, at);
         Some(OperatorEvent { account, customer_id, count, since, ..about })

@@ -24,8 +24,9 @@ pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
 ) -> Result<(), sqlx::Error> {
+    let notice = &notification.notice;
     // What was owed may have been a rise.
-    let was_owed = notification.to == TransitionKind::Notified && !notification.follow_up;
+    let was_owed = notice.transition == TransitionKind::Notified && !notification.follow_up;
     let rows = rows(notification, was_owed);
     let query = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, customer_id, \
@@ -36,12 +37,12 @@ pub async fn add(
     let query = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(notification.key.as_str())
         .bind(notification.transition_seq)
-        .bind(notification.to.as_str())
+        .bind(notice.transition.as_str())
         .bind(notification.customer_id)
-        .bind(&notification.notice.device_sn)
-        .bind(stored(&notification.notice))
+        .bind(&notice.device_sn)
+        .bind(stored(notice))
         .bind(&notification.traceparent)
-        .bind(notification.severity.number())
+        .bind(notice.severity.number())
         .bind(notification.event_ms);
     let (mut query, mut selects) = (query, true);
     if let Whom::Recipient(recipient, payload) = &notification.whom {
@@ -70,7 +71,8 @@ pub async fn raise(
 ) -> Result<(), sqlx::Error> {
     // A rise and a later notification of a rise that was owed. Both also go to those who were
     // notified.
-    let may_rise = matches!(notification.to, TransitionKind::Escalated | TransitionKind::Notified);
+    let Notice { transition, severity, .. } = &notification.notice;
+    let may_rise = matches!(transition, TransitionKind::Escalated | TransitionKind::Notified);
     if !may_rise || !matches!(notification.whom, Whom::Notified { .. }) {
         return Ok(());
     }
@@ -92,10 +94,10 @@ pub async fn raise(
         ),
     ] {
         sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(notification.severity.number())
+            .bind(severity.number())
             .bind(notification.key.as_str())
             .bind(notification.transition_seq)
-            .bind(notification.severity.number())
+            .bind(severity.number())
             .execute(&mut *connection)
             .await?;
     }
@@ -116,7 +118,7 @@ fn rows(notification: &NewNotification, was_owed: bool) -> String {
     let knows = format!(
         "MAX(transition_seq) = \
          MAX(IF(transition = 'escalated' AND severity = {}, transition_seq, -1))",
-        notification.severity.number()
+        notification.notice.severity.number()
     );
     let watch = addresses(Channel::Message);
     match &notification.whom {
@@ -143,9 +145,6 @@ fn rows(notification: &NewNotification, was_owed: bool) -> String {
 pub(super) fn stored(notice: &Notice) -> String {
     // Plain structs and strings always serialise.
     let json = serde_json::to_string(notice).unwrap_or_default();
-    if json.is_ascii() {
-        return json;
-    }
     let mut stored = String::with_capacity(json.len());
     for one in json.chars() {
         if one.len_utf8() <= 3 {

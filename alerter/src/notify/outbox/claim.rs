@@ -12,7 +12,7 @@ use crate::notify::outbox::add::stored;
 use crate::notify::outbox::digest_rows::may_join;
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{
-    NOW_MS, Outbox, RECIPIENT_LIMIT, addresses, milliseconds, push_in,
+    NOW_MS, Outbox, RECIPIENT_LIMIT, addresses, from_milliseconds, milliseconds, push_in,
 };
 use crate::rules::channel::Channel;
 
@@ -78,24 +78,19 @@ impl Outbox {
         query.build_query_as().fetch_all(&self.pool).await
     }
 
-    /// Returns the time for which a row has been due at most, in milliseconds. 0 if none is due.
-    /// Rows of the tenants and channels in `paused` are left out.
-    pub(super) async fn due_for(&self, paused: &[(i64, Channel)]) -> Result<i64, sqlx::Error> {
+    /// Returns the time for which a row has been due at most. 0 if none is due. Rows of the tenants
+    /// and channels in `paused` are left out.
+    pub(super) async fn due_for(&self, paused: &[(i64, Channel)]) -> Result<Duration, sqlx::Error> {
         let columns = format!("CAST({NOW_MS} - next_attempt_at AS SIGNED)");
         let mut query = due(&columns, "", paused, &[]);
         query.push(" ORDER BY next_attempt_at LIMIT 1");
         let longest: Option<i64> = query.build_query_scalar().fetch_optional(&self.pool).await?;
-        Ok(longest.unwrap_or_default())
+        Ok(from_milliseconds(longest.unwrap_or_default()))
     }
 
-    /// Claims those of the pending rows that are still due. No other sender takes them before the
+    /// Claims those of the rows in `state` that are still due. No other sender takes them before the
     /// lease is over.
-    pub async fn claim(&self, ids: &[i64]) -> Result<Vec<Notification>, sqlx::Error> {
-        self.claim_in("pending", ids).await
-    }
-
-    /// Like [`Self::claim`], for rows in `state`.
-    pub(super) async fn claim_in(
+    pub async fn claim(
         &self,
         state: &'static str,
         ids: &[i64],
@@ -106,13 +101,11 @@ impl Outbox {
         // Other senders may have found the same rows. Only the first update finds them free, and a
         // row that its sender postponed in between is not due any more.
         let claim = Uuid::new_v4().simple().to_string();
-        let mut take: QueryBuilder<MySql> =
-            QueryBuilder::new("UPDATE t_alert_outbox SET lease_owner = ");
-        take.push_bind(&claim);
-        take.push(format!(", lease_until = {NOW_MS} + {}", LEASE.as_millis()));
-        take.push(format!(
-            " WHERE state = '{state}' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
-             AND id"
+        let mut take = QueryBuilder::<MySql>::new("UPDATE t_alert_outbox SET lease_owner = ");
+        take.push_bind(&claim).push(format!(
+            ", lease_until = {NOW_MS} + {} WHERE state = '{state}' \
+             AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} AND id",
+            milliseconds(LEASE)
         ));
         push_in(&mut take, ids);
         take.build().execute(&self.pool).await?;

@@ -10,15 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::{OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS};
-use crate::notify::outbox::table::{NOW_MS, Outbox};
+use crate::notify::outbox::table::{NOW_MS, Outbox, from_milliseconds};
 use crate::rules::channel::Channel;
 use crate::rules::severity::Severity;
 
 /// Interval at which the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Number and greatest age, in milliseconds, of the rows that wait, by the number of their severity.
-type Depths = BTreeMap<i8, (i64, i64)>;
 
 /// A measurement of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,34 +52,13 @@ pub async fn monitor(
 }
 
 impl Outbox {
+    /// Exports the number and the greatest age of the rows that wait by severity, also of one without
+    /// waiting rows, so that it is 0. An unrouted notification is not late unless it is critical:
+    /// operators are notified of it in another way.
     async fn measure(
         &self,
         failing: Vec<(i64, Channel)>,
     ) -> Result<OutboxMeasurement, sqlx::Error> {
-        let depths = self.depths().await?;
-        export(&depths);
-        let (_, critical_ms) =
-            depths.get(&Severity::Critical.number()).copied().unwrap_or_default();
-        Ok(OutboxMeasurement {
-            at: Instant::now(),
-            critical_age: milliseconds(critical_ms),
-            due_for: milliseconds(self.due_for(&failing).await?),
-            unrouted: self.unrouted().await?,
-        })
-    }
-
-    async fn unrouted(&self) -> Result<BTreeMap<i64, u64>, sqlx::Error> {
-        // A row without a claim comes from a refused digest and is yet to be routed.
-        let query = "SELECT customer_id, COUNT(*) FROM t_alert_outbox WHERE state = 'unrouted' \
-                     AND lease_owner IS NOT NULL AND severity >= ? GROUP BY customer_id";
-        let query = sqlx::query_as(query).bind(Severity::Major.number());
-        let counts: Vec<(i64, i64)> = query.fetch_all(&self.pool).await?;
-        Ok(counts.into_iter().map(|(id, count)| (id, u64::try_from(count).unwrap_or(0))).collect())
-    }
-
-    /// Returns the depth of each severity. An unrouted notification is not late unless it is critical:
-    /// operators are notified of it in another way.
-    async fn depths(&self) -> Result<Depths, sqlx::Error> {
         let query = format!(
             "SELECT severity, COUNT(*), CAST({NOW_MS} - MIN(IF(state = 'unrouted' AND severity < ?, \
              {NOW_MS}, created_at)) AS SIGNED) FROM t_alert_outbox \
@@ -90,20 +66,27 @@ impl Outbox {
         );
         let query = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(Severity::Critical.number());
         let rows: Vec<(i8, i64, i64)> = query.fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|(severity, count, ms)| (severity, (count, ms))).collect())
-    }
-}
-
-fn milliseconds(count: i64) -> Duration {
-    Duration::from_millis(u64::try_from(count).unwrap_or_default())
-}
-
-/// Exports every severity, so that one without waiting rows is 0.
-fn export(depths: &Depths) {
-    for severity in Severity::ALL {
-        let (count, age_ms) = depths.get(&severity.number()).copied().unwrap_or_default();
-        gauge!(OUTBOX_DEPTH, "severity" => severity.as_str()).set(count as f64);
-        gauge!(OUTBOX_OLDEST_SECONDS, "severity" => severity.as_str())
-            .set(age_ms.max(0) as f64 / 1000.0);
+        let depth = |severity: Severity| {
+            let row = rows.iter().find(|(number, ..)| *number == severity.number());
+            let (_, count, age_ms) = row.copied().unwrap_or_default();
+            (count, from_milliseconds(age_ms))
+        };
+        for severity in Severity::ALL {
+            let (count, age) = depth(severity);
+            gauge!(OUTBOX_DEPTH, "severity" => severity.as_str()).set(count as f64);
+            gauge!(OUTBOX_OLDEST_SECONDS, "severity" => severity.as_str()).set(age.as_secs_f64());
+        }
+        // A row without a claim comes from a refused digest and is yet to be routed.
+        let query = "SELECT customer_id, CAST(COUNT(*) AS UNSIGNED) FROM t_alert_outbox \
+                     WHERE state = 'unrouted' AND lease_owner IS NOT NULL AND severity >= ? \
+                     GROUP BY customer_id";
+        let query = sqlx::query_as(query).bind(Severity::Major.number());
+        let unrouted: Vec<(i64, u64)> = query.fetch_all(&self.pool).await?;
+        Ok(OutboxMeasurement {
+            at: Instant::now(),
+            critical_age: depth(Severity::Critical).1,
+            due_for: self.due_for(&failing).await?,
+            unrouted: unrouted.into_iter().collect(),
+        })
     }
 }

@@ -11,16 +11,15 @@ use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::settle::dissolve;
 use crate::mysql::alert_rows::EpisodeKey;
-use crate::notify::notice::Notice;
 use crate::notify::outbox::notification::NewNotification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in};
+use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
 use crate::rules::channel::Channel;
 
 /// Leading rows whose others are freed at a time.
 const LEADERS_MAX: usize = 100;
 
 /// The transitions of a device that are notified together, because they arise from one reading or
-/// one look: their episodes and numbers, in the order of [`Notice::place`].
+/// one look: their episodes and numbers, in the order of their notices' places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment(Vec<(EpisodeKey, u32)>);
 
@@ -62,40 +61,8 @@ struct NewRow {
 
 /// Folds the rows of a moment. Messages on the watch stay single, because the watch lists them.
 pub async fn fold(connection: &mut MySqlConnection, moment: &Moment) -> Result<(), sqlx::Error> {
-    let rows: Vec<NewRow> = waiting(moment).build_query_as().fetch_all(&mut *connection).await?;
-    let chosen = choose(moment, &rows);
-    for (leader, others) in &chosen {
-        let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("UPDATE t_alert_outbox SET state = 'in_digest', digest_id = ");
-        query.push_bind(*leader).push(" WHERE state = 'pending' AND id");
-        push_in(&mut query, others);
-        query.build().execute(&mut *connection).await?;
-    }
-    raise(connection, chosen.into_iter().map(|(leader, _)| leader).collect()).await
-}
-
-/// Makes leading rows as severe as the rows that are folded into them: the order of the messages, and
-/// what may wait, follow from the severity.
-async fn raise(connection: &mut MySqlConnection, leaders: Vec<i64>) -> Result<(), sqlx::Error> {
-    if leaders.is_empty() {
-        return Ok(());
-    }
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-        "UPDATE t_alert_outbox AS leader JOIN ( \
-             SELECT digest_id, MAX(severity) AS severity FROM t_alert_outbox WHERE digest_id",
-    );
-    push_in(&mut query, &leaders);
-    query.push(
-        " GROUP BY digest_id) AS folded ON folded.digest_id = leader.id \
-         SET leader.severity = GREATEST(leader.severity, folded.severity)",
-    );
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-/// Selects the rows of a moment that no sender has had.
-fn waiting(moment: &Moment) -> QueryBuilder<MySql> {
-    let mut query = QueryBuilder::new(format!(
+    // The rows that no sender has had.
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT part.id, part.episode_key, part.customer_id, part.recipient, \
          CAST(COALESCE(earlier.digest_id, earlier.id) AS SIGNED) AS earlier \
          FROM t_alert_outbox AS part LEFT JOIN t_alert_outbox AS earlier \
@@ -110,70 +77,67 @@ fn waiting(moment: &Moment) -> QueryBuilder<MySql> {
     query.push_tuples(&moment.0, |mut row, (key, seq)| {
         row.push_bind(key.as_str()).push_bind(*seq);
     });
-    query
-}
-
-/// A row, and the unsent messages that must go out before it.
-type WaitingRow = (i64, BTreeSet<i64>);
-
-/// Chooses the rows that lead, each with the others that are folded into it. All of them wait for
-/// the same messages. Otherwise one would overtake a message, or wait for one of other episodes.
-fn choose(moment: &Moment, rows: &[NewRow]) -> Vec<(i64, Vec<i64>)> {
-    // The rows of each recipient are in the order of the moment.
-    let mut recipients: BTreeMap<(i64, &str), Vec<WaitingRow>> = BTreeMap::new();
-    for (key, _) in &moment.0 {
-        for row in rows.iter().filter(|row| row.episode_key == key.as_str()) {
-            let theirs = recipients.entry((row.customer_id, row.recipient.as_str())).or_default();
-            match theirs.last_mut().filter(|(id, _)| *id == row.id) {
-                Some((_, awaited)) => awaited.extend(row.earlier),
-                None => theirs.push((row.id, row.earlier.into_iter().collect())),
-            }
-        }
+    let rows: Vec<NewRow> = query.build_query_as().fetch_all(&mut *connection).await?;
+    let chosen = choose(moment, &rows);
+    if chosen.is_empty() {
+        return Ok(());
     }
-    let mut chosen = Vec::new();
-    for mut waiting in recipients.into_values() {
-        while !waiting.is_empty() {
-            let (leader, awaited) = waiting.remove(0);
-            let (others, rest): (Vec<_>, Vec<_>) =
-                waiting.into_iter().partition(|(_, earlier)| *earlier == awaited);
-            if !others.is_empty() {
-                chosen.push((leader, others.into_iter().map(|(id, _)| id).collect()));
-            }
-            waiting = rest;
-        }
+    for (leader, others) in &chosen {
+        put_in(connection, *leader, "state = 'pending' AND id", others).await?;
     }
-    chosen
-}
-
-/// Moves the rows that are folded into `members` of a digest on to the digest.
-pub(super) async fn refold(
-    connection: &mut MySqlConnection,
-    members: &[i64],
-    digest: i64,
-) -> Result<(), sqlx::Error> {
-    let mut query: QueryBuilder<MySql> =
-        QueryBuilder::new("UPDATE t_alert_outbox SET digest_id = ");
-    query.push_bind(digest);
-    query.push(" WHERE state = 'in_digest' AND digest_id");
-    push_in(&mut query, members);
+    // Leading rows become as severe as the rows that are folded into them: the order of the messages,
+    // and what may wait, follow from the severity.
+    let mut query = with_ids(
+        "UPDATE t_alert_outbox AS leader JOIN ( \
+             SELECT digest_id, MAX(severity) AS severity FROM t_alert_outbox WHERE digest_id",
+        chosen.iter().map(|(leader, _)| leader),
+    );
+    query.push(
+        " GROUP BY digest_id) AS folded ON folded.digest_id = leader.id \
+         SET leader.severity = GREATEST(leader.severity, folded.severity)",
+    );
     query.build().execute(connection).await?;
     Ok(())
 }
 
-impl Outbox {
-    /// Returns the headlines of the rows that are folded into a row, in the order of
-    /// [`Notice::place`].
-    pub async fn beside(&self, leader: i64) -> Result<Vec<String>, sqlx::Error> {
-        let query = "SELECT notice FROM t_alert_outbox WHERE digest_id = ? \
-                     AND state = 'in_digest' ORDER BY id";
-        let stored: Vec<String> =
-            sqlx::query_scalar(query).bind(leader).fetch_all(&self.pool).await?;
-        let notices = stored.iter().filter_map(|notice| serde_json::from_str(notice).ok());
-        let mut notices: Vec<Notice> = notices.collect();
-        notices.sort_by_key(Notice::place);
-        Ok(notices.iter().map(Notice::headline).collect())
-    }
+/// Makes the message of `leader` report rows: `rows` ends before the `IN (…)` of their ids. Returns
+/// the number of rows.
+pub(super) async fn put_in(
+    connection: &mut MySqlConnection,
+    leader: i64,
+    rows: &'static str,
+    ids: &[i64],
+) -> Result<u64, sqlx::Error> {
+    let mut query =
+        QueryBuilder::<MySql>::new("UPDATE t_alert_outbox SET state = 'in_digest', digest_id = ");
+    query.push_bind(leader).push(" WHERE ").push(rows);
+    push_in(&mut query, ids);
+    Ok(query.build().execute(connection).await?.rows_affected())
+}
 
+/// Chooses the rows that lead, each with the others that are folded into it. All of them wait for
+/// the same messages. Otherwise one would overtake a message, or wait for one of other episodes.
+fn choose(moment: &Moment, rows: &[NewRow]) -> Vec<(i64, Vec<i64>)> {
+    let mut awaited: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    for row in rows {
+        awaited.entry(row.id).or_default().extend(row.earlier);
+    }
+    // The rows of each message are in the order of the moment.
+    let mut messages: BTreeMap<_, Vec<i64>> = BTreeMap::new();
+    for (key, _) in &moment.0 {
+        for row in rows.iter().filter(|row| row.episode_key == key.as_str()) {
+            let together = (row.customer_id, row.recipient.as_str(), awaited.get(&row.id));
+            let message = messages.entry(together).or_default();
+            if !message.contains(&row.id) {
+                message.push(row.id);
+            }
+        }
+    }
+    let several = messages.into_values().filter(|message| message.len() > 1);
+    several.map(|mut message| (message.remove(0), message)).collect()
+}
+
+impl Outbox {
     /// Makes folded rows due by themselves whose leading row ended without them. A sender of an
     /// older version, which may run beside this one, ends it alone.
     pub async fn free_others(&self) -> Result<(), sqlx::Error> {
@@ -200,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::engine::episode::TransitionKind;
+    use crate::notify::notice::Notice;
     use crate::notify::outbox::notification::Whom;
     use crate::rules::severity::Severity::{self, Critical, Major, Minor};
     use crate::test_support;
@@ -213,10 +178,8 @@ mod tests {
         NewNotification {
             key: key(rule_id),
             transition_seq: seq,
-            to: TransitionKind::Opened,
             whom: Whom::Notified { on_watch: true },
             follow_up: false,
-            severity,
             event_ms: 0,
             customer_id: 7,
             notice: Notice { device_sn: device_sn.into(), severity, ..test_support::notice() },

@@ -5,14 +5,11 @@
 //! and attempts, because replicas' clocks differ. [`crate::notify::sender`] decides what to do with
 //! a row.
 
-mod action_log;
 mod add;
-mod attempt;
 mod claim;
 mod depth;
 pub mod digest_rows;
 mod fold;
-mod moves;
 mod notification;
 mod operate;
 mod queries;
@@ -22,16 +19,14 @@ mod settle;
 mod table;
 
 pub use add::{add, raise};
-pub use attempt::{Attempt, Settlement};
 pub use claim::{DueRow, RebuiltRequest};
 pub use depth::{OutboxMeasurement, monitor};
 pub use fold::{Moment, fold};
-pub use moves::BATCH_MAX;
-pub use notification::{DIGEST, NewNotification, Notification, Whom};
+pub use notification::{DIGEST, NewNotification, Notification, Whom, is_end};
 pub use operate::{OutboxFilter, OutboxRow};
-pub use queries::{RecentSends, notified_episodes};
+pub use queries::{notified_episodes, over_episodes};
 pub(crate) use retention::KEPT_DAYS;
 pub use retention::remove_old;
-pub use settle::settle;
+pub use settle::{Attempt, Settlement, end_rows, settle};
 pub(crate) use table::NOW_MS;
-pub use table::{Outbox, RECIPIENT_LIMIT};
+pub use table::{Outbox, RECIPIENT_LIMIT, from_milliseconds};

@@ -10,11 +10,21 @@ use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::{self, EpisodeKey};
 use crate::notify::address::{Address, Recipient};
 use crate::notify::notice::Notice;
+use crate::notify::outbox::table::from_milliseconds;
 use crate::rules::channel::Channel;
 use crate::rules::severity::Severity;
 
 /// The transition of a digest's row.
 pub const DIGEST: &str = "digest";
+
+/// The transitions that end an episode and of which people are notified.
+pub(super) const ENDS: [TransitionKind; 3] =
+    [TransitionKind::Resolved, TransitionKind::Stale, TransitionKind::Closed];
+
+/// Whether a row's transition ends the episode.
+pub fn is_end(transition: &str) -> bool {
+    ENDS.iter().any(|end| transition == end.as_str())
+}
 
 /// Whom a new notification is for.
 #[derive(Debug)]
@@ -35,15 +45,11 @@ pub struct NewNotification {
     pub key: EpisodeKey,
     /// The number of the transition within its episode.
     pub transition_seq: u32,
-    /// The transition.
-    pub to: TransitionKind,
     /// Whom the notification is for.
     pub whom: Whom,
     /// Whether those who were notified follow the episode. One recipient then gets the notification
     /// only if nobody was.
     pub follow_up: bool,
-    /// The severity now.
-    pub severity: Severity,
     /// Time of the event, from which the age counts.
     pub event_ms: i64,
     /// The tenant whose account sends the notification.
@@ -97,7 +103,7 @@ pub struct Notification {
 impl Notification {
     /// Returns the time since the event.
     pub fn age(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.age_ms).unwrap_or_default())
+        from_milliseconds(self.age_ms)
     }
 
     /// Returns the notice, if it can be read.
@@ -138,9 +144,7 @@ impl Notification {
 
     /// Whether the notification reports an end.
     pub fn is_end(&self) -> bool {
-        [TransitionKind::Resolved, TransitionKind::Stale, TransitionKind::Closed]
-            .iter()
-            .any(|end| self.transition == end.as_str())
+        is_end(&self.transition)
     }
 
     /// Returns the name by which the platform delivers the notification only once, after `resends`

@@ -8,27 +8,32 @@ use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use super::settle::settle_members;
-use crate::notify::notice::cut;
-use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
+use super::settle::{end_rows, settle_members};
+use crate::notify::outbox::table::{NOW_MS, Outbox, change, milliseconds, push_in, with_ids};
 
 /// Rows changed in one transaction.
 const ROWS_MAX: usize = 500;
 
 /// Selects rows that match every field. An empty field matches all rows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct OutboxFilter {
     /// The rows' states.
-    pub states: Vec<&'static str>,
-    /// The rows' ids.
-    pub ids: Vec<i64>,
-    /// The tenant.
+    #[arg(skip)]
+    pub states: Vec<String>,
+    /// Only notifications of this tenant.
+    #[arg(long, global = true)]
     pub customer_id: Option<i64>,
-    /// The recipient, as kind:address.
+    /// Only notifications to this recipient, as kind:address.
+    #[arg(long, global = true)]
     pub recipient: Option<String>,
-    /// The least age of a row.
+    /// Only notifications with these numbers, as `list` prints them.
+    #[arg(long = "id", value_name = "ID", value_delimiter = ',', global = true)]
+    pub ids: Vec<i64>,
+    /// Only notifications written longer ago than this, such as 30m.
+    #[arg(long, value_parser = ljwx_service::config::duration, global = true)]
     pub older_than: Option<Duration>,
     /// Leaves out rows in a digest. A digest is handled as a whole.
+    #[arg(skip)]
     pub whole: bool,
 }
 
@@ -78,28 +83,23 @@ impl Outbox {
     /// rows. Returns the number of rows, without those in digests.
     pub async fn retry(&self, ids: &[i64]) -> Result<u64, sqlx::Error> {
         let mut retried = 0;
+        // Rebuild the request unless it may have arrived: the operator may have fixed the account,
+        // on which the request depends. Assignments see the values set before them, so the state
+        // comes last.
+        let retry = format!(
+            "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
+             payload = IF(uncertain_since IS NULL, '', payload), \
+             finished_at = NULL, next_attempt_at = {NOW_MS}, state = 'pending' \
+             WHERE state IN ('pending', 'unrouted', 'failed', 'dropped') \
+             AND digest_id IS NULL AND lease_until <= {NOW_MS} AND id"
+        );
+        let retry_members = "UPDATE t_alert_outbox SET state = 'in_digest', finished_at = NULL \
+                             WHERE state IN ('failed', 'dropped') AND digest_id";
         for ids in ids.chunks(ROWS_MAX) {
             let mut transaction = self.pool.begin().await?;
-            // Rebuild the request unless it may have arrived: the operator may have fixed the
-            // account, on which the request depends. Assignments see the values set before them, so
-            // the state comes last.
-            let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-                "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
-                 payload = IF(uncertain_since IS NULL, '', payload), \
-                 finished_at = NULL, next_attempt_at = {NOW_MS}, state = 'pending' \
-                 WHERE state IN ('pending', 'unrouted', 'failed', 'dropped') \
-                 AND digest_id IS NULL AND lease_until <= {NOW_MS} AND id"
-            ));
-            push_in(&mut query, ids);
-            let changed = query.build().execute(&mut *transaction).await?;
-            let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-                "UPDATE t_alert_outbox SET state = 'in_digest', finished_at = NULL \
-                 WHERE state IN ('failed', 'dropped') AND digest_id",
-            );
-            push_in(&mut query, ids);
-            query.build().execute(&mut *transaction).await?;
+            retried += change(&mut transaction, retry.as_str(), ids).await?;
+            change(&mut transaction, retry_members, ids).await?;
             transaction.commit().await?;
-            retried += changed.rows_affected();
         }
         Ok(retried)
     }
@@ -112,7 +112,9 @@ impl Outbox {
             let mut transaction = self.pool.begin().await?;
             let waiting = lock(&mut transaction, ids).await?;
             if !waiting.is_empty() {
-                drop_rows(&mut transaction, &waiting, reason).await?;
+                let stored = format!("operator: {reason}");
+                end_rows(&mut transaction, &waiting, "dropped", &stored).await?;
+                settle_members(&mut transaction, &waiting).await?;
                 log_drop(&mut transaction, &waiting, reason).await?;
             }
             transaction.commit().await?;
@@ -132,7 +134,7 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
     ));
     if !filter.states.is_empty() {
         query.push(" AND state IN ").push_tuples(&filter.states, |mut row, state| {
-            row.push_bind(*state);
+            row.push_bind(state);
         });
     }
     if !filter.ids.is_empty() {
@@ -163,29 +165,13 @@ pub(super) async fn lock(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+    let waiting = format!(
         "SELECT id FROM t_alert_outbox WHERE state IN ('pending', 'unrouted') \
          AND lease_until <= {NOW_MS} AND id"
-    ));
-    push_in(&mut query, ids);
+    );
+    let mut query = with_ids(waiting, ids);
     query.push(" ORDER BY id FOR UPDATE");
     query.build_query_scalar().fetch_all(connection).await
-}
-
-async fn drop_rows(
-    connection: &mut MySqlConnection,
-    ids: &[i64],
-    reason: &str,
-) -> Result<(), sqlx::Error> {
-    let reason = format!("operator: {reason}");
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-        "UPDATE t_alert_outbox SET state = 'dropped', finished_at = {NOW_MS}, \
-         next_attempt_at = {NOW_MS}, last_error = "
-    ));
-    query.push_bind(cut(&reason, REASON_BYTES_MAX)).push(" WHERE id");
-    push_in(&mut query, ids);
-    query.build().execute(&mut *connection).await?;
-    settle_members(connection, ids).await
 }
 
 async fn log_drop(
@@ -220,7 +206,7 @@ mod tests {
         assert!(all.ends_with("WHERE 1 = 1 ORDER BY id LIMIT 5"), "{all}");
         assert!(!all.contains("payload") && !all.contains("notice"));
         let filter = OutboxFilter {
-            states: vec!["failed", "dropped"],
+            states: vec!["failed".into(), "dropped".into()],
             ids: vec![1, 2],
             customer_id: Some(7),
             recipient: Some("openid:o1".into()),

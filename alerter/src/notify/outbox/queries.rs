@@ -6,25 +6,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ljwx_ledger::mysql::MySqlConnection;
-use sqlx::{MySql, QueryBuilder, Row};
+use sqlx::{MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::OVER;
-use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in};
+use crate::notify::limits::rate_limit::{RecentSends, RecipientKey};
+use crate::notify::outbox::notification::{ENDS, Notification};
+use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
 use crate::rules::channel::Channel;
 
 /// A minute, in milliseconds.
 const MINUTE_MS: i64 = 60_000;
-
-/// The messages that a recipient was sent, or may have received, in the last minute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RecentSends {
-    /// Number of messages.
-    pub sent: i64,
-    /// Time until the first of them is a minute old.
-    pub frees_in_ms: i64,
-}
 
 impl Outbox {
     /// Whether the recipient was notified of the episode before this notification.
@@ -37,25 +29,17 @@ impl Outbox {
     /// alert, its episode has no row and counts as firing. So does an end in a digest: whoever was
     /// notified of an episode is notified of its end.
     pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
-        let query = if notification.is_digest() {
-            format!(
-                "SELECT COUNT(*) FROM t_alert_outbox AS part \
-                 LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-                 WHERE part.digest_id = ? AND (part.transition IN ('{}', '{}', '{}') \
-                 OR alert.dedup_key IS NULL OR NOT ({OVER}))",
-                TransitionKind::Resolved.as_str(),
-                TransitionKind::Stale.as_str(),
-                TransitionKind::Closed.as_str()
-            )
-        } else {
-            format!("SELECT NOT EXISTS (SELECT 1 FROM t_alert_info WHERE dedup_key = ? AND {OVER})")
-        };
-        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
-        let firing: i64 = if notification.is_digest() {
-            query.bind(notification.id).fetch_one(&self.pool).await?
-        } else {
-            query.bind(&notification.episode_key).fetch_one(&self.pool).await?
-        };
+        let query = format!(
+            "SELECT COUNT(*) FROM t_alert_outbox AS part \
+             LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
+             WHERE part.{} = ? AND (part.transition IN ('{}') OR NOT COALESCE({OVER}, 0))",
+            if notification.is_digest() { "digest_id" } else { "id" },
+            ENDS.map(TransitionKind::as_str).join("', '")
+        );
+        let firing: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .bind(notification.id)
+            .fetch_one(&self.pool)
+            .await?;
         Ok(firing > 0)
     }
 
@@ -64,24 +48,24 @@ impl Outbox {
     /// may have arrived. The rows `own` are left out.
     pub async fn recent(
         &self,
-        recipients: &BTreeSet<(i64, String)>,
+        recipients: &BTreeSet<RecipientKey>,
         own: &[i64],
-    ) -> Result<HashMap<(i64, String), RecentSends>, sqlx::Error> {
+    ) -> Result<HashMap<RecipientKey, RecentSends>, sqlx::Error> {
         if recipients.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = recent(recipients, own).build().fetch_all(&self.pool).await?;
-        let recent = rows.iter().map(|row| {
-            let recent = RecentSends { sent: row.try_get(2)?, frees_in_ms: row.try_get(3)? };
-            Ok(((row.try_get(0)?, row.try_get(1)?), recent))
+        let rows: Vec<(i64, String, i64, i64)> =
+            recent(recipients, own).build_query_as().fetch_all(&self.pool).await?;
+        let recent = rows.into_iter().map(|(customer_id, recipient, sent, frees_in_ms)| {
+            ((customer_id, recipient), RecentSends { sent, frees_in_ms })
         });
-        recent.collect()
+        Ok(recent.collect())
     }
 }
 
 /// Selects the number of messages in the last minute, and the time until the first of them is a
 /// minute old. The indexes are named: a recipient may have a hundred thousand rows that wait.
-fn recent(recipients: &BTreeSet<(i64, String)>, own: &[i64]) -> QueryBuilder<MySql> {
+fn recent(recipients: &BTreeSet<RecipientKey>, own: &[i64]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
         "SELECT customer_id, recipient, COUNT(*), \
          CAST(MIN(counted_at) + {MINUTE_MS} - {NOW_MS} AS SIGNED) FROM ("
@@ -117,7 +101,7 @@ pub async fn notified_episodes(
     connection: &mut MySqlConnection,
     ids: &[i64],
 ) -> Result<HashSet<String>, sqlx::Error> {
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+    let notified = format!(
         "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
          JOIN t_alert_outbox AS told ON told.episode_key = waiting.episode_key \
          AND told.transition_seq < waiting.transition_seq \
@@ -130,8 +114,31 @@ pub async fn notified_episodes(
              AND left_behind.recipient = told.recipient AND left_behind.state = 'moved'))) \
          AND waiting.id",
         addresses(Channel::Message)
-    ));
-    push_in(&mut query, ids);
-    let notified: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
-    Ok(notified.into_iter().collect())
+    );
+    episodes(connection, notified, ids).await
+}
+
+/// Returns those episodes of the rows that are over.
+pub async fn over_episodes(
+    connection: &mut MySqlConnection,
+    ids: &[i64],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let over = format!(
+        "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
+         JOIN t_alert_info AS alert ON alert.dedup_key = waiting.episode_key \
+         WHERE {OVER} AND waiting.id"
+    );
+    episodes(connection, over, ids).await
+}
+
+/// Returns those episodes of the rows of which `statement` finds something. It selects their keys, and
+/// ends before the `IN (…)` of `ids`.
+async fn episodes(
+    connection: &mut MySqlConnection,
+    statement: String,
+    ids: &[i64],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let mut query = with_ids(statement, ids);
+    let episodes: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
+    Ok(episodes.into_iter().collect())
 }

@@ -1,19 +1,22 @@
 //! Adds notifications for other recipients in the place of one that was refused or whose account
-//! rests, and keeps unrouted those that nobody takes.
+//! does not send, and keeps unrouted those that nobody takes.
 //!
-//! Runs statements inside the caller's transaction. [`crate::notify::sender`] finds the recipients.
+//! [`crate::notify::sender`] finds the recipients.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlConnection;
-use sqlx::{MySql, QueryBuilder};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
+use super::operate::lock;
+use super::settle::{dissolve, end_rows};
 use crate::mysql::alert_rows::OVER;
 use crate::notify::address::Recipient;
-use crate::notify::outbox::notification::Notification;
+use crate::notify::outbox::notification::{DIGEST, Notification};
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
 use crate::rules::channel::Channel;
+use crate::rules::severity::Severity;
 
 /// Interval at which an unrouted notification is routed again.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(60);
@@ -31,6 +34,25 @@ pub const ONLY_MOVED: &str = "('moved')";
 /// The states from which a row is due again if its recipient is found later.
 pub const SET_ASIDE: &str = "('moved', 'refused', 'unrouted')";
 
+/// Rows that wait for their account that are read at a time.
+pub const STRANDED_MAX: usize = 500;
+
+/// Wait of a critical notification before it leaves an account that is at a limit.
+const CRITICAL_WAIT: Duration = Duration::from_secs(10);
+
+/// A row that waits for its account.
+#[derive(Debug, Clone, FromRow)]
+pub struct StrandedRow {
+    /// The row's id.
+    pub id: i64,
+    /// The user whose address it is. `None`: an older version wrote the row, or it is a digest.
+    pub user_id: Option<i64>,
+    /// The notice, as JSON.
+    pub notice: String,
+    /// Whether the row is a digest.
+    pub is_digest: bool,
+}
+
 impl Outbox {
     /// Claims unrouted rows that are due.
     pub async fn claim_unrouted(&self) -> Result<Vec<Notification>, sqlx::Error> {
@@ -41,7 +63,7 @@ impl Outbox {
         );
         let ids: Vec<i64> =
             sqlx::query_scalar(sqlx::AssertSqlSafe(due)).fetch_all(&self.pool).await?;
-        self.claim_in("unrouted", &ids).await
+        self.claim("unrouted", &ids).await
     }
 
     /// Counts the addresses of these tenants on a channel that refused within [`REFUSALS_WINDOW`],
@@ -66,6 +88,101 @@ impl Outbox {
         push_in(&mut query, customers);
         query.build_query_scalar().fetch_one(&self.pool).await
     }
+
+    /// Returns the pending rows of a tenant on a channel after the row `after`, in their order, at
+    /// most [`STRANDED_MAX`]. `critical`: only those that are critical and have waited, with the other
+    /// rows of their episodes, whose order stays.
+    pub async fn stranded(
+        &self,
+        (customer_id, channel): (i64, Channel),
+        after: i64,
+        critical: bool,
+    ) -> Result<Vec<StrandedRow>, sqlx::Error> {
+        stranded(customer_id, channel, after, critical).build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Returns the rows that the message of `leader` reports beside its own: the user whose address
+    /// each has, and the notice, as JSON.
+    pub async fn members(&self, leader: i64) -> Result<Vec<(Option<i64>, String)>, sqlx::Error> {
+        let query = "SELECT user_id, notice FROM t_alert_outbox WHERE digest_id = ? ORDER BY id";
+        sqlx::query_as(query).bind(leader).fetch_all(&self.pool).await
+    }
+
+    /// Makes a tenant's pending rows on a channel due, because their account was changed. Otherwise
+    /// they would wait as long as they would for the account of before.
+    pub async fn make_due(
+        &self,
+        (customer_id, channel): (i64, Channel),
+    ) -> Result<(), sqlx::Error> {
+        let query = format!(
+            "UPDATE t_alert_outbox SET next_attempt_at = {NOW_MS} WHERE customer_id = ? \
+             AND state = 'pending' AND recipient LIKE ? AND next_attempt_at > {NOW_MS} \
+             AND lease_until <= {NOW_MS}"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(customer_id)
+            .bind(addresses(channel))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Moves rows to their recipients. A row stays if none of its recipients can have it: their own
+    /// rows are final. The rows of `digests`, and those folded into moved rows, are taken out, to be
+    /// moved by themselves. Returns the number of rows that were moved.
+    pub async fn relocate(
+        &self,
+        moves: &[(i64, Vec<Recipient>)],
+        digests: &[i64],
+    ) -> Result<u64, sqlx::Error> {
+        let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
+        let mut transaction = self.transaction().await?;
+        let digests = lock(&mut transaction, digests).await?;
+        dissolve(&mut transaction, &digests, "pending").await?;
+        let ids = lock(&mut transaction, &ids).await?;
+        let mut moved = Vec::new();
+        for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
+            copy(&mut transaction, *id, recipients, SET_ASIDE).await?;
+            if is_reached(&mut transaction, *id, Some(recipients)).await? {
+                moved.push(*id);
+            }
+        }
+        dissolve(&mut transaction, &moved, "pending").await?;
+        let left = [&digests[..], &moved[..]].concat();
+        end_rows(&mut transaction, &left, "moved", "account does not send").await?;
+        transaction.commit().await?;
+        Ok(moved.len() as u64)
+    }
+}
+
+/// Selects rows that wait for an account. The indexes are named: a server that guesses from the
+/// recipients would read all that the tenant was ever sent.
+fn stranded(customer_id: i64, channel: Channel, after: i64, critical: bool) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(format!(
+        "SELECT waiting.id, waiting.user_id, waiting.notice, \
+         CAST(waiting.transition = '{DIGEST}' AS SIGNED) AS is_digest FROM "
+    ));
+    if critical {
+        query.push(format!(
+            "(SELECT DISTINCT episode_key, recipient FROM t_alert_outbox \
+                 FORCE INDEX (idx_send_order) WHERE state = 'pending' AND severity = {} AND created_at <= {NOW_MS} - {} \
+                 AND customer_id = ",
+            Severity::Critical.number(),
+            milliseconds(CRITICAL_WAIT)
+        ));
+        query.push_bind(customer_id).push(
+            ") AS critical JOIN t_alert_outbox AS waiting \
+             FORCE INDEX (uk_episode_transition_recipient) USING (episode_key, recipient)",
+        );
+    } else {
+        query.push("t_alert_outbox AS waiting FORCE INDEX (idx_customer_state)");
+    }
+    query.push(format!(" WHERE waiting.state = 'pending' AND waiting.lease_until <= {NOW_MS}"));
+    query.push(" AND waiting.customer_id = ").push_bind(customer_id);
+    query.push(" AND waiting.id > ").push_bind(after);
+    query.push(" AND waiting.recipient LIKE ").push_bind(addresses(channel));
+    query.push(format!(" ORDER BY waiting.id LIMIT {STRANDED_MAX}"));
+    query
 }
 
 /// Adds copies of a row for other recipients. A copy of what may have arrived is marked as a repeat.
@@ -187,20 +304,34 @@ pub async fn finish(
     id: i64,
     outcome: Outcome,
 ) -> Result<(), sqlx::Error> {
-    let changes = match outcome {
-        Outcome::Reached => "state = 'refused'",
-        Outcome::Unrouted => "state = 'unrouted'",
-        Outcome::Over => "state = 'dropped', last_error = 'over'",
-    };
-    let (finished, wait) = match outcome {
-        Outcome::Unrouted => ("NULL", milliseconds(ROUTE_INTERVAL)),
-        Outcome::Reached | Outcome::Over => (NOW_MS, 0),
+    let (changes, finished, wait) = match outcome {
+        Outcome::Reached => ("state = 'refused'", NOW_MS, Duration::ZERO),
+        Outcome::Unrouted => ("state = 'unrouted'", "NULL", ROUTE_INTERVAL),
+        Outcome::Over => ("state = 'dropped', last_error = 'over'", NOW_MS, Duration::ZERO),
     };
     let query = format!(
         "UPDATE t_alert_outbox SET lease_until = 0, finished_at = {finished}, \
-         next_attempt_at = {NOW_MS} + {wait}, {changes} \
-         WHERE state IN ('refused', 'unrouted') AND id = ?"
+         next_attempt_at = {NOW_MS} + {}, {changes} \
+         WHERE state IN ('refused', 'unrouted') AND id = ?",
+        milliseconds(wait)
     );
     sqlx::query(sqlx::AssertSqlSafe(query)).bind(id).execute(connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_critical_leaves_an_account_at_a_limit() {
+        let all = stranded(7, Channel::Official, 0, false).into_string();
+        assert!(
+            !all.contains("critical") && all.ends_with("ORDER BY waiting.id LIMIT 500"),
+            "{all}"
+        );
+        let some = stranded(7, Channel::Official, 0, true).into_string();
+        assert!(some.contains("severity = 5"), "{some}");
+        assert!(some.contains("created_at <= CAST(UNIX_TIMESTAMP(NOW(3)) * 1000"), "{some}");
+    }
 }

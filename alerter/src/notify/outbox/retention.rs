@@ -37,8 +37,5 @@ async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
             id_list(&ids)
         );
         all += removal::remove(pool, &delete).await?;
-        if (ids.len() as u64) < ROWS_MAX {
-            return Ok(all);
-        }
     }
 }

@@ -1,19 +1,106 @@
-//! Stores the outcome of an attempt in the row, in the rows that it reports, and in the alerts.
+//! Stores the outcome of an attempt: in the row, in the rows that it reports and in the alerts, then
+//! in the alerts' log.
 //!
-//! All changes are one transaction. Final rows are not changed.
+//! All changes but the log are one transaction. Final rows are not changed.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlConnection;
+use serde_json::json;
 use sqlx::{MySql, QueryBuilder};
 
 use crate::mysql::alert_rows;
 use crate::mysql::columns::Columns;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::cut;
-use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{
-    FROM_DIGEST, NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in,
+    FROM_DIGEST, NOW_MS, Outbox, REASON_BYTES_MAX, change, milliseconds, push_in,
 };
+use crate::rules::channel::Channel;
+
+/// The settlement of a claimed notification.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settlement {
+    /// The platform accepted the notification.
+    Sent,
+    /// The notification is retried after this time.
+    Retry(Duration),
+    /// The notification is not to be sent any more.
+    Dropped,
+    /// The notification can never be sent.
+    Failed,
+    /// The platform rejected the recipient for good. The notification goes to another address.
+    Refused,
+    /// The account cannot send the notification. The notification goes to the person's address at
+    /// another account.
+    Moved,
+}
+
+impl Settlement {
+    /// The state's word in the outbox.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Retry(_) => "pending",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Moved => "moved",
+        }
+    }
+
+    /// Whether the settlement is final.
+    fn is_final(&self) -> bool {
+        !matches!(self, Self::Retry(_))
+    }
+}
+
+/// The outcome of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// The settlement of the notification.
+    pub settlement: Settlement,
+    /// Whether a platform was called.
+    pub requested: bool,
+    /// Whether the message of this attempt may have arrived without an answer. If no platform was
+    /// called, an earlier uncertainty stays.
+    pub uncertain: bool,
+    /// The platform's errcode.
+    pub errcode: Option<i64>,
+    /// The reason why the notification was not sent. If no platform was called, the reason is a
+    /// fixed word.
+    pub reason: Option<Cow<'static, str>>,
+    /// Fields that the message had in their plain form.
+    pub plain_fields: BTreeSet<String>,
+}
+
+impl Attempt {
+    /// The platform accepted the notification.
+    pub fn sent(errcode: Option<i64>) -> Self {
+        Self {
+            settlement: Settlement::Sent,
+            requested: true,
+            uncertain: false,
+            errcode,
+            reason: None,
+            plain_fields: BTreeSet::new(),
+        }
+    }
+
+    /// No platform was called. The reason is a fixed word.
+    pub fn not_sent(settlement: Settlement, reason: &'static str) -> Self {
+        let reason = Some(reason.into());
+        Self { settlement, requested: false, reason, ..Self::sent(None) }
+    }
+
+    /// No platform was called yet. The notification is postponed.
+    pub fn later(wait: Duration, reason: &'static str) -> Self {
+        Self::not_sent(Settlement::Retry(wait), reason)
+    }
+}
 
 impl Outbox {
     /// Stores the outcome of an attempt and releases the row.
@@ -45,6 +132,53 @@ impl Outbox {
         transaction.commit().await?;
         Ok(true)
     }
+
+    /// Adds an attempt to the alerts' log. Alerts in a digest are logged once, when the digest is
+    /// final: hundreds of alerts need no line for every attempt. If a line cannot be written, the
+    /// settled row stays settled.
+    pub async fn log(
+        &self,
+        notification: &Notification,
+        channel: Channel,
+        attempt: &Attempt,
+    ) -> Result<(), sqlx::Error> {
+        if notification.is_digest() && !attempt.settlement.is_final() {
+            return Ok(());
+        }
+        let result = if attempt.settlement == Settlement::Sent { "success" } else { "failed" };
+        let details = match (attempt.errcode, &attempt.reason) {
+            (Some(errcode), Some(reason)) => format!("errcode {errcode}: {reason}"),
+            (_, Some(reason)) => reason.to_string(),
+            _ => notification.transition.clone(),
+        };
+        // What is special about the message: the fields in their plain form.
+        let fields = &attempt.plain_fields;
+        let context = (!fields.is_empty()).then(|| json!({ "plain_fields": fields }).to_string());
+        // UNION leaves out what is the same: a digest may hold several notifications of one episode.
+        let query = sqlx::query(
+            "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, \
+             handled_via, result, notification_type, retry_attempt, customer_id, context, channel, \
+             actor, action_at) SELECT alert.id, 'notify', NOW(), ?, ?, ?, ?, ?, ?, ?, ?, \
+             'alerter', NOW() FROM t_alert_info AS alert JOIN ( \
+                 SELECT episode_key FROM t_alert_outbox WHERE id = ? \
+                 UNION SELECT episode_key FROM t_alert_outbox WHERE digest_id = ?) AS part \
+             ON alert.dedup_key = part.episode_key",
+        );
+        query
+            .bind(details)
+            .bind(channel.as_str())
+            .bind(result)
+            .bind(channel.as_str())
+            .bind(notification.attempts)
+            .bind(notification.customer_id)
+            .bind(context)
+            .bind(channel.as_str())
+            .bind(notification.id)
+            .bind(notification.id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
 }
 
 /// Settles a row, the rows that it reports and its alerts. Returns false if the row is final or
@@ -58,36 +192,35 @@ pub async fn settle(
     attempt: &Attempt,
 ) -> Result<bool, sqlx::Error> {
     if attempt.settlement == Settlement::Sent && notification.counts() {
-        let keys = keys(connection, notification).await?;
+        // A digest's own key is that of no alert.
+        let mut keys = vec![notification.episode_key.clone()];
+        if notification.has_members() {
+            let query = "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE digest_id = ?";
+            let members: Vec<String> =
+                sqlx::query_scalar(query).bind(notification.id).fetch_all(&mut *connection).await?;
+            keys.extend(members);
+        }
         alert_rows::notified(connection, &keys).await?;
     }
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
-    if notification.has_members() && attempt.settlement.is_final() {
-        end_members(connection, notification, &attempt.settlement).await?;
-    }
-    Ok(true)
-}
-
-/// Settles the rows that a settled row reports beside itself.
-async fn end_members(
-    connection: &mut MySqlConnection,
-    notification: &Notification,
-    settlement: &Settlement,
-) -> Result<(), sqlx::Error> {
-    let ids = [notification.id];
-    match settlement {
+    // The rows that the message reports beside its own.
+    let leader = [notification.id];
+    match attempt.settlement {
+        _ if !notification.has_members() => {}
+        Settlement::Retry(_) => {}
         // Each is routed again by itself.
-        Settlement::Refused => dissolve(connection, &ids, "unrouted").await,
+        Settlement::Refused => dissolve(connection, &leader, "unrouted").await?,
+        Settlement::Sent => settle_members(connection, &leader).await?,
         Settlement::Dropped | Settlement::Failed if notification.is_digest() => {
-            settle_members(connection, &ids).await
+            settle_members(connection, &leader).await?;
         }
-        Settlement::Sent => settle_members(connection, &ids).await,
         // The reason may be one of the leading row alone: its episode is over. Or the platform refused
         // the content, which is at fault in one of the rows.
-        _ => dissolve(connection, &ids, "pending").await,
+        _ => dissolve(connection, &leader, "pending").await?,
     }
+    Ok(true)
 }
 
 async fn settle_row(
@@ -131,73 +264,64 @@ pub(super) async fn settle_members(
     connection: &mut MySqlConnection,
     digests: &[i64],
 ) -> Result<(), sqlx::Error> {
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-        "UPDATE t_alert_outbox AS part \
+    let settle = "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
          SET part.state = digest.state, part.finished_at = digest.finished_at, \
          part.next_attempt_at = digest.next_attempt_at, \
          part.uncertain_since = digest.uncertain_since, \
          part.last_errcode = digest.last_errcode, part.last_error = digest.last_error \
-         WHERE part.state = 'in_digest' AND digest.state <> 'pending' AND digest.id",
-    );
-    push_in(&mut query, digests);
-    query.build().execute(connection).await?;
-    Ok(())
+         WHERE part.state = 'in_digest' AND digest.state <> 'pending' AND digest.id";
+    change(connection, settle, digests).await.map(drop)
 }
 
 /// Takes the rows of these digests, or those folded into these rows, out and makes them due in
 /// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each. If
 /// the content was refused, they are sent by themselves: only such a row is settled as moved before.
+///
+/// Also makes rows pending that are folded into others and follow one of these in its episode. The
+/// row into which such a row is folded has waited for the digest, and does not wait for that row.
 pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
     state: &'static str,
 ) -> Result<(), sqlx::Error> {
-    if digests.is_empty() {
-        return Ok(());
-    }
-    free_later(connection, digests).await?;
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-        "UPDATE t_alert_outbox AS part \
-         JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
-         SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
-         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
-         part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
-         WHERE part.state = 'in_digest' AND digest.id"
-    ));
-    push_in(&mut query, digests);
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-/// Makes rows pending that are folded into others and follow a row of these digests in its episode.
-/// The row into which one is folded has waited for the digest, and does not wait for that row.
-async fn free_later(connection: &mut MySqlConnection, digests: &[i64]) -> Result<(), sqlx::Error> {
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+    let free_later = format!(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS later ON later.episode_key = part.episode_key \
          AND later.recipient = part.recipient AND later.transition_seq > part.transition_seq \
          SET later.state = 'pending', later.digest_id = NULL, later.next_attempt_at = {NOW_MS} \
          WHERE part.state = 'in_digest' AND later.state = 'in_digest' \
          AND later.digest_id <> part.digest_id AND part.digest_id"
-    ));
-    push_in(&mut query, digests);
-    query.build().execute(connection).await?;
-    Ok(())
+    );
+    change(connection, free_later, digests).await?;
+    let free = format!(
+        "UPDATE t_alert_outbox AS part \
+         JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
+         SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
+         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
+         part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
+         WHERE part.state = 'in_digest' AND digest.id"
+    );
+    change(connection, free, digests).await.map(drop)
 }
 
-/// Returns the alerts that a notification reports.
-async fn keys(
+/// Ends rows that wait and are not being sent, in `state` and for this reason.
+pub async fn end_rows(
     connection: &mut MySqlConnection,
-    notification: &Notification,
-) -> Result<Vec<String>, sqlx::Error> {
-    // A digest's own key is that of no alert.
-    let mut keys = vec![notification.episode_key.clone()];
-    if notification.has_members() {
-        let query = "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE digest_id = ?";
-        let members: Vec<String> =
-            sqlx::query_scalar(query).bind(notification.id).fetch_all(connection).await?;
-        keys.extend(members);
+    ids: &[i64],
+    state: &'static str,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
     }
-    Ok(keys)
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox SET state = '{state}', digest_id = NULL, finished_at = {NOW_MS}, \
+         next_attempt_at = {NOW_MS}, last_error = "
+    ));
+    query.push_bind(cut(reason, REASON_BYTES_MAX));
+    query.push(" WHERE state IN ('pending', 'in_digest', 'unrouted') AND id");
+    push_in(&mut query, ids);
+    query.build().execute(connection).await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ljwx_ledger::mysql::{MySqlPool, Transaction};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool, Transaction};
 use sqlx::{MySql, QueryBuilder};
 
 use crate::rules::channel::Channel;
@@ -48,10 +48,38 @@ pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Returns a time that a statement computed in milliseconds. A negative time is 0.
+pub fn from_milliseconds(time: i64) -> Duration {
+    Duration::from_millis(u64::try_from(time).unwrap_or_default())
+}
+
 /// Returns the pattern of a channel's recipients. Kinds are our own words and contain no wildcard of
 /// LIKE.
 pub(super) fn addresses(channel: Channel) -> String {
     format!("{}:%", channel.kind())
+}
+
+/// Changes the rows of these ids. `statement` ends before their `IN (…)`. Returns the number of rows.
+pub(super) async fn change(
+    connection: &mut MySqlConnection,
+    statement: impl Into<String>,
+    ids: &[i64],
+) -> Result<u64, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let changed = with_ids(statement, ids).build().execute(connection).await?;
+    Ok(changed.rows_affected())
+}
+
+/// Returns a statement that ends with `IN (…)` of these ids.
+pub(super) fn with_ids<'a>(
+    statement: impl Into<String>,
+    ids: impl IntoIterator<Item = &'a i64>,
+) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(statement);
+    push_in(&mut query, ids);
+    query
 }
 
 /// Adds `IN (…)` with these ids.

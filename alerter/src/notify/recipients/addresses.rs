@@ -52,9 +52,7 @@ impl AddressBook {
         let mut asked = Vec::new();
         for user_id in users {
             match self.known.get(&(customer_id, user_id)).await {
-                Some(addresses) => {
-                    found.insert(user_id, addresses);
-                }
+                Some(addresses) => found.extend([(user_id, addresses)]),
                 None => asked.push(user_id),
             }
         }
@@ -80,12 +78,10 @@ impl AddressBook {
              FROM t_alert_recipient_address WHERE customer_id = "
         ));
         query.push_bind(customer_id);
-        query.push(" AND user_id IN (");
-        let mut list = query.separated(", ");
-        for user_id in users {
-            list.push_bind(*user_id);
-        }
-        query.push(") ORDER BY user_id, kind, address");
+        query.push(" AND user_id IN ").push_tuples(users, |mut row, user_id| {
+            row.push_bind(*user_id);
+        });
+        query.push(" ORDER BY user_id, kind, address");
         let rows: Vec<(i64, String, String, bool)> =
             query.build_query_as().fetch_all(&self.pool).await?;
         let mut loaded: HashMap<i64, Vec<KnownAddress>> = HashMap::new();
@@ -167,6 +163,18 @@ pub async fn disable(
     is_default: bool,
     errcode: Option<i64>,
 ) -> Result<(), sqlx::Error> {
+    if is_default {
+        sqlx::query(
+            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
+             VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE kind = kind",
+        )
+        .bind(customer_id)
+        .bind(DEFAULT_USER)
+        .bind(address.channel.kind())
+        .bind(&address.name)
+        .execute(&mut *connection)
+        .await?;
+    }
     // A day counts from the first refusal: later ones are of messages that waited.
     let query = format!(
         "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
@@ -178,23 +186,9 @@ pub async fn disable(
         .bind(customer_id)
         .bind(address.channel.kind())
         .bind(&address.name)
-        .execute(&mut *connection)
-        .await?;
-    if is_default {
-        sqlx::query(
-            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address, \
-             disabled_at, disabled_errcode) VALUES (?, ?, ?, ?, NOW(), ?) \
-             ON DUPLICATE KEY UPDATE kind = kind",
-        )
-        .bind(customer_id)
-        .bind(DEFAULT_USER)
-        .bind(address.channel.kind())
-        .bind(&address.name)
-        .bind(errcode)
         .execute(connection)
-        .await?;
-    }
-    Ok(())
+        .await
+        .map(drop)
 }
 
 fn usable(kind: &str, name: String) -> Result<Address, &'static str> {

@@ -6,18 +6,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use ljwx_ledger::mysql::removal::id_list;
 use ljwx_ledger::mysql::{MySqlPool, errors};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
-use crate::notify::row_bound::RowBound;
+use crate::notify::row_bound;
 
 /// Most rows of one query. Rows beyond it have no effect.
 const ROWS_MAX: usize = 20_000;
 
 /// MySQL's errors for a table or a column that does not exist, or that this user may not read.
 const MISSING_CODES: [u16; 4] = [1146, 1054, 1142, 1143];
+
+/// The tables of which this process has logged that they are missing.
+static LOGGED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// One row: its columns by name, without those that are NULL or blank.
 #[derive(Clone, Default)]
@@ -60,36 +64,10 @@ impl PlatformRow {
     }
 }
 
-#[cfg(test)]
-impl<const N: usize> From<[(&str, &str); N]> for PlatformRow {
-    fn from(columns: [(&str, &str); N]) -> Self {
-        let owned = columns.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        Self(owned.into_iter().filter(|(_, text)| !text.is_empty()).collect())
-    }
-}
-
-#[cfg(test)]
-impl PlatformRow {
-    /// Returns these columns, and the columns of `other` that are not among them.
-    pub fn or(self, other: Self) -> Self {
-        Self(other.0.into_iter().chain(self.0).collect())
-    }
-}
-
-/// The platform's tables.
-pub struct PlatformTables {
-    pool: MySqlPool,
-    /// Tables whose absence has been logged.
-    logged: Mutex<BTreeSet<&'static str>>,
-    bound: RowBound,
-}
+/// The platform's tables in the database of a pool.
+pub struct PlatformTables(pub MySqlPool);
 
 impl PlatformTables {
-    /// The tables in the database of `pool`.
-    pub fn new(pool: MySqlPool) -> Self {
-        Self { pool, logged: Mutex::default(), bound: RowBound::default() }
-    }
-
     /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
     /// table that does not exist, or in which a column is missing, has no rows.
     pub async fn rows(
@@ -98,15 +76,15 @@ impl PlatformTables {
         condition: &str,
     ) -> Result<Vec<PlatformRow>, sqlx::Error> {
         let query = format!("SELECT * FROM {table} {condition} LIMIT {}", ROWS_MAX + 1);
+        let is_missing = |number: u16| MISSING_CODES.contains(&number);
         // As text, every column of every variant comes in one form.
-        match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.pool).await {
+        match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.0).await {
             Ok(mut rows) => {
-                self.bound.cut(table, ROWS_MAX, &mut rows);
+                row_bound::cut(table, ROWS_MAX, &mut rows);
                 Ok(rows.iter().map(PlatformRow::of).collect())
             }
-            Err(error) if is_not_there(&error) => {
-                let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-                if logged.insert(table) {
+            Err(error) if errors::number(&error).is_some_and(is_missing) => {
+                if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(table) {
                     warn!(table, %error, "platform table is missing, looking up people without it");
                 }
                 Ok(Vec::new())
@@ -114,15 +92,35 @@ impl PlatformTables {
             Err(error) => Err(error),
         }
     }
-}
 
-fn is_not_there(error: &sqlx::Error) -> bool {
-    errors::number(error).is_some_and(|number| MISSING_CODES.contains(&number))
+    /// Returns the rows of these ids, by id.
+    pub async fn by_id(
+        &self,
+        table: &'static str,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, PlatformRow>, sqlx::Error> {
+        let rows = self.rows(table, &format!("WHERE id IN ({})", id_list(ids))).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<const N: usize> From<[(&str, &str); N]> for PlatformRow {
+        fn from(columns: [(&str, &str); N]) -> Self {
+            let owned = columns.map(|(name, text)| (name.to_owned(), text.to_owned()));
+            Self(owned.into_iter().filter(|(_, text)| !text.is_empty()).collect())
+        }
+    }
+
+    impl PlatformRow {
+        /// Returns these columns, and the columns of `other` that are not among them.
+        pub fn or(self, other: Self) -> Self {
+            Self(other.0.into_iter().chain(self.0).collect())
+        }
+    }
 
     #[test]
     fn flags_and_numbers_of_every_variant_are_read() {

@@ -1,158 +1,117 @@
 //! Makes one attempt at one notification: decides whether it may go now, calls the platform, and
 //! derives the settlement from the answer.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use ljwx_service::telemetry::trace;
+use ljwx_service::telemetry::trace::{self, NewSpan};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
-use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
+use super::decide::{AGE_MAX, Marks, SendFacts, SendJob, decide};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::{Route, start_span};
 use crate::notify::address::Address;
+use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::AccountHealth;
-use crate::notify::limits::rate_limit::{RecipientBudget, RecipientKey};
+use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
+use crate::notify::wechat::{self, Account};
 use crate::rules::channel::Channel;
-
-/// A notification with its parsed address and notice.
-pub(super) struct SendJob<'a> {
-    pub(super) notification: &'a Notification,
-    pub(super) address: Address,
-    pub(super) notice: Option<Notice>,
-}
 
 impl Sender {
     /// Makes one attempt. `None`: another replica has taken the notification.
     pub(super) async fn attempt(
         &self,
         notification: &Notification,
-        budget: &RecipientBudget,
+        recent: RecentSends,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
             // A sender of a later version, which may run beside this one, knows more channels.
-            return Some(if notification.age() < AGE_MAX {
-                Attempt::later(FIX_WAIT, "no_channel")
-            } else {
-                Attempt::not_sent(Settlement::Failed, "no_channel")
-            });
+            let is_old = notification.age() >= AGE_MAX;
+            let settlement = if is_old { Settlement::Failed } else { Settlement::Retry(FIX_WAIT) };
+            return Some(Attempt::not_sent(settlement, "no_channel"));
         };
         let mut job = SendJob { notification, address, notice: notification.notice() };
-        let decided = match self.read_beside(&mut job).await {
-            Ok(()) => self.decide(&job, budget).await,
-            Err(error) => Err(error),
-        };
-        let now = match decided {
-            Ok(now) => now,
+        let facts = match self.facts(&mut job, recent).await {
+            Ok(facts) => facts,
             Err(error) => {
                 debug!(%error, "cannot query the outbox, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let marks = match now {
-            Decision::Drop(reason) => return Some(Attempt::not_sent(Settlement::Dropped, reason)),
-            Decision::Postpone(wait, reason) => return Some(Attempt::later(wait, reason)),
-            Decision::Stored => None,
-            Decision::Rebuild { delayed, repeat } => Some((delayed, repeat)),
-        };
-        if job.address.channel == Channel::Message {
-            let delayed = marks.is_some_and(|(delayed, _)| delayed);
-            return self.write_for_watch(notification, &job.address, job.notice, delayed).await;
+        match decide(&job, facts) {
+            Err(attempt) => Some(attempt),
+            Ok(marks) if job.address.channel == Channel::Message => {
+                self.write_for_watch(job, marks).await
+            }
+            Ok(marks) => self.send(&job, marks).await,
         }
-        self.send(&job, marks).await
     }
 
-    /// Adds to the notice the other alerts that the message reports.
-    async fn read_beside(&self, job: &mut SendJob<'_>) -> Result<(), sqlx::Error> {
-        if let Some(notice) = &mut job.notice
-            && job.notification.leads()
-        {
-            notice.beside = self.outbox.beside(job.notification.id).await?;
-        }
-        Ok(())
-    }
-
-    async fn decide(
+    /// Looks up what decides about a notification, and what its message reports of other rows.
+    async fn facts(
         &self,
-        job: &SendJob<'_>,
-        budget: &RecipientBudget,
-    ) -> Result<Decision, sqlx::Error> {
+        job: &mut SendJob<'_>,
+        recent: RecentSends,
+    ) -> Result<SendFacts, sqlx::Error> {
         let notification = job.notification;
-        let age = notification.age();
-        let is_end = notification.is_end();
-        let start_notified = is_end && self.outbox.was_notified(notification).await?;
-        let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;
-        let recipient: RecipientKey = (notification.customer_id, notification.recipient.clone());
+        if let Some(notice) = &mut job.notice
+            && notification.leads()
+        {
+            let members = self.outbox.members(notification.id).await?;
+            let others = members.iter().filter_map(|(_, other)| serde_json::from_str(other).ok());
+            let mut others: Vec<Notice> = others.collect();
+            others.sort_by_key(Notice::place);
+            notice.beside = others.iter().map(Notice::headline).collect();
+        }
+        let (is_end, is_old) = (notification.is_end(), notification.age() >= AGE_MAX);
         // Messages to the watch have no limit: they are rows of this database, and the watch lists
         // them.
-        let limited = job.address.channel != Channel::Message;
-        let known = NotificationState {
-            age,
-            is_end,
-            start_notified,
-            firing,
-            uncertain: notification
-                .uncertain_ms
-                .map(|since| Duration::from_millis(u64::try_from(since).unwrap_or_default())),
-            window: window(job.address.channel),
-            tried: notification.attempts > 0,
-            has_bytes: !notification.payload.is_empty(),
-            has_notice: job.notice.is_some(),
-            marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
-            recipient_wait: if limited {
-                budget.wait(&recipient, notification.is_critical())
-            } else {
-                None
-            },
-        };
-        let now = decide(&known);
-        if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {
-            budget.take(&recipient);
-        }
-        Ok(now)
+        let is_limited = job.address.channel != Channel::Message;
+        let wait = recent.wait(self.recipient_per_minute, notification.is_critical());
+        Ok(SendFacts {
+            start_notified: is_end && self.outbox.was_notified(notification).await?,
+            firing: is_old && !is_end && self.outbox.still_fires(notification).await?,
+            recipient_wait: wait.filter(|_| is_limited),
+        })
     }
 
     /// Sends the notification through the tenant's account, if the account may send now, and again
     /// at once in a plainer form as long as the platform refuses its content.
-    async fn send(&self, job: &SendJob<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
-        let SendJob { notification, address, .. } = job;
-        let scope = (notification.customer_id, address.channel);
-        let route = match self.routes.find(scope.0, scope.1).await {
-            Ok(Some(route)) => route,
+    async fn send(&self, job: &SendJob<'_>, marks: Option<Marks>) -> Option<Attempt> {
+        let notification = job.notification;
+        let scope = (notification.customer_id, job.address.channel);
+        let account = match self.account(scope).await {
+            Ok(Some(account)) => account,
             Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
                 debug!(%error, "cannot read accounts, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let mut rendered = match marks {
-            None => None,
-            Some((delayed, repeat)) => match render(job, &route, delayed, repeat) {
-                None => return Some(Attempt::later(FIX_WAIT, "no_account")),
-                rendered => rendered,
-            },
-        };
-        let admitted = self.gates.admit(route.name(), route.settings(), scope, Instant::now());
+        let mut rendered = marks.and_then(|marks| render(job, &account, marks));
+        let admitted = self.gates.admit(&account.name, account.settings(), scope, Instant::now());
         if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
         let mut is_refused = false;
         let mut attempt = loop {
-            match self.outbox.begin(notification, rendered.as_ref()).await {
+            let begun = self.outbox.begin(notification, rendered.as_ref()).await;
+            if !matches!(begun, Ok(true)) {
+                self.gates.abandon(&account.name, Instant::now());
+            }
+            match begun {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.gates.abandon(route.name(), Instant::now());
                     warn!("notification lease expired during sending, another replica took over");
                     return None;
                 }
                 Err(error) => {
                     debug!(%error, "cannot mark notification as being sent, retrying");
-                    self.gates.abandon(route.name(), Instant::now());
                     // The mark of a form that was refused must not stay: it did not arrive.
                     let uncertain = notification.uncertain_ms.is_some();
                     let later = Attempt::later(RETRY_MIN, "database");
@@ -160,13 +119,12 @@ impl Sender {
                 }
             }
             let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-            let sent = self.call(job, &route, payload).await;
-            match sent {
-                Ok(()) => break Attempt::sent(Some(0)),
-                Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
-                    Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
-                    None => break self.failed(job, &route, failure),
-                },
+            let Err(failure) = self.call(job, &account, payload).await else {
+                break Attempt::sent(Some(0));
+            };
+            match self.plainer(job, &account, rendered.as_ref(), &failure) {
+                Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
+                None => break self.failed(job, &account, failure),
             }
         };
         let notice = rendered.as_ref().map(|anew| &anew.notice).or(job.notice.as_ref());
@@ -174,17 +132,31 @@ impl Sender {
         Some(attempt)
     }
 
-    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Result<(), Failure> {
+    /// Finds the account that serves a tenant on a channel.
+    pub(super) async fn account(
+        &self,
+        (customer_id, channel): AccountScope,
+    ) -> Result<Option<Arc<Account>>, Arc<sqlx::Error>> {
+        Ok(self.directory.accounts(customer_id).await?.of(channel).cloned())
+    }
+
+    async fn call(
+        &self,
+        job: &SendJob<'_>,
+        account: &Account,
+        payload: &[u8],
+    ) -> Result<(), Failure> {
         let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
-        let sent = self.routes.send(route, payload).await;
-        if let Err(failure) = &sent {
-            span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));
+        let sent = self.platforms.send(account, payload).await;
+        if let Err(Failure { errcode, .. }) = &sent {
+            let kind = errcode.map_or_else(|| "unreachable".to_owned(), |code| code.to_string());
+            span.span().set_attribute(KeyValue::new("error.type", kind));
             span.span().set_status(Status::error("not sent"));
         }
         span.span().end();
         if sent.is_ok() {
-            self.note(route, AccountHealth::Works, None);
+            self.note(account, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
                 notification.channel = address.channel.as_str(),
@@ -197,11 +169,11 @@ impl Sender {
         sent
     }
 
-    fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+    fn failed(&self, job: &SendJob<'_>, account: &Account, failure: Failure) -> Attempt {
         let notification = job.notification;
-        let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
+        let attempts = notification.attempts + 1;
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(route.name()) => {
+            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&account.name) => {
                 ErrcodeRemedy::ConfigError
             }
             // No form is plainer, so the template is at fault and not the notice.
@@ -217,13 +189,13 @@ impl Sender {
             settlement = Settlement::Moved;
         }
         warn!(
-            account = route.name(),
+            account = account.name,
             errcode = failure.errcode,
             error = %failure,
             attempts,
             "cannot send notification"
         );
-        self.note(route, health, Some(&failure));
+        self.note(account, health, Some(&failure));
         if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
         {
@@ -232,7 +204,6 @@ impl Sender {
         }
         Attempt {
             settlement,
-            requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
             errcode: failure.errcode,
@@ -241,42 +212,85 @@ impl Sender {
         }
     }
 
+    /// Returns the request to send at once after `failure`, in a plainer form if the platform refused
+    /// the content: a value that does not fit its field, or words that it blocks. `sent` is the refused
+    /// request, if it was rebuilt. `None`: the failure has another remedy, or no form is plainer.
+    fn plainer(
+        &self,
+        job: &SendJob<'_>,
+        account: &Account,
+        sent: Option<&RebuiltRequest>,
+        failure: &Failure,
+    ) -> Option<RebuiltRequest> {
+        if failure.remedy != ErrcodeRemedy::Plainer {
+            return None;
+        }
+        let mut notice = sent.map(|sent| &sent.notice).or(job.notice.as_ref())?.clone();
+        // Under the same name: if an earlier attempt has arrived, the platform shows no second one.
+        // This takes for granted that it remembers the names of accepted messages only.
+        let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
+        if sent.is_none() {
+            let today = rebuilt(job, account, notice.clone(), resends);
+            if today.payload != job.notification.payload {
+                // The stored bytes are older than the account's template.
+                return Some(today);
+            }
+        }
+        self.operators.template_refused(&account.name, failure);
+        let refused = failure.refused_field();
+        notice.plain_fields = account.template()?.plainer(&notice.plain_fields, refused)?;
+        warn!(
+            account = account.name,
+            errcode = failure.errcode,
+            error = %failure,
+            "platform refused content, sending it in a plainer form"
+        );
+        Some(rebuilt(job, account, notice, resends))
+    }
+
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    pub(super) fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
-        let (name, now) = (route.name(), Instant::now());
+    pub(super) fn note(&self, account: &Account, health: AccountHealth, failure: Option<&Failure>) {
+        let (name, now) = (account.name.as_str(), Instant::now());
         if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
             self.operators.account(name, is_broken, failure);
         }
     }
 }
 
-/// Rebuilds the request. `None`: the account does not serve the address.
-fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
+/// Rebuilds the request. `None`: the notice cannot be read.
+fn render(job: &SendJob<'_>, account: &Account, marks: Marks) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
     notice.plain_fields.clear();
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
-    notice.delayed |= delayed;
-    let resends = job.notification.resends + i32::from(repeat);
+    notice.delayed |= marks.delayed;
+    let resends = job.notification.resends + i32::from(marks.repeat);
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
-    rebuilt(job, route, notice, resends)
+    Some(rebuilt(job, account, notice, resends))
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
-pub(super) fn rebuilt(
-    job: &SendJob<'_>,
-    route: &Route,
-    notice: Notice,
-    resends: i32,
-) -> Option<RebuiltRequest> {
+fn rebuilt(job: &SendJob<'_>, account: &Account, notice: Notice, resends: i32) -> RebuiltRequest {
     let id = job.notification.client_msg_id(resends);
-    let payload = route.render(&job.address, &id, &notice)?;
-    Some(RebuiltRequest { notice, payload, resends })
+    let payload = wechat::request(account, &job.address.name, &id, &notice);
+    RebuiltRequest { notice, payload, resends }
 }
 
-fn error_type(failure: &Failure) -> String {
-    failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
+/// Starts a span under the reading's span that the notification continues. The span holds neither
+/// address nor text.
+pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetry::Context {
+    let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
+        KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.episode_key", notification.episode_key.clone()),
+        KeyValue::new("alert.transition", notification.transition.clone()),
+        KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
+    ]);
+    let parent = notification.traceparent.as_deref();
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes())) {
+        span = span.under_remote(parent);
+    }
+    span.start()
 }
 
 #[cfg(test)]

@@ -1,45 +1,13 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
-use crate::test_support::notice;
+use crate::notify::wechat::FieldMap;
+use crate::test_support::{self, notice, official_account};
 
-fn route() -> Route {
-    let official = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    };
-    let accounts = Accounts { official: Some(Arc::new(official)), wecom: None };
-    Route::new(Arc::new(accounts), Channel::Official).unwrap()
-}
-
-fn notification(key: &EpisodeKey, resends: i32) -> Notification {
-    Notification {
-        id: 1,
-        episode_key: key.as_str().into(),
-        transition_seq: 2,
-        transition: "opened".into(),
-        recipient: "openid:o1".into(),
-        user_id: None,
-        customer_id: 7,
-        severity: 5,
-        payload: Vec::new(),
-        notice: serde_json::to_string(&notice()).unwrap(),
-        traceparent: None,
-        attempts: 0,
-        resends,
-        lease_owner: "me".into(),
-        age_ms: 0,
-        uncertain_ms: None,
-        members: 0,
-    }
+fn notification(resends: i32) -> Notification {
+    Notification { resends, ..test_support::notification() }
 }
 
 /// Returns the rebuilt request as JSON, and the number of resends after it.
@@ -49,30 +17,29 @@ fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value,
         address: Address::parse(&notification.recipient).unwrap(),
         notice: notification.notice(),
     };
-    let rendered = render(&letter, &route(), delayed, repeat).unwrap();
+    let account = official_account(FieldMap::default());
+    let rendered = render(&letter, &account, Marks { delayed, repeat }).unwrap();
     (serde_json::from_slice(&rendered.payload).unwrap(), rendered.resends)
 }
 
 #[test]
 fn a_repeat_is_another_message_to_the_platform_and_the_same_to_whoever_makes_it_again() {
     let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let (first, resends) = rendered(&notification(&key, 0), false, false);
+    let (first, resends) = rendered(&notification(0), false, false);
     assert_eq!((&first["client_msg_id"], resends), (&key.client_msg_id(2, "openid:o1").into(), 0));
-    let (repeat, resends) = rendered(&notification(&key, 0), false, true);
+    let (repeat, resends) = rendered(&notification(0), false, true);
     assert_eq!(resends, 1);
     assert_ne!(repeat["client_msg_id"], first["client_msg_id"]);
-    assert_eq!(rendered(&notification(&key, 0), false, true).0, repeat);
-    assert_ne!(rendered(&notification(&key, 1), false, true).0, repeat);
+    assert_eq!(rendered(&notification(0), false, true).0, repeat);
+    assert_ne!(rendered(&notification(1), false, true).0, repeat);
 }
 
 #[test]
 fn marks_are_shown_and_stay() {
-    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let (late, _) = rendered(&notification(&key, 0), true, false);
+    let (late, _) = rendered(&notification(0), true, false);
     assert_eq!(late["data"]["keyword2"]["value"], "延迟 心率过高 133");
     let marked = Notice { repeat: true, ..notice() };
-    let again =
-        Notification { notice: serde_json::to_string(&marked).unwrap(), ..notification(&key, 1) };
+    let again = Notification { notice: serde_json::to_string(&marked).unwrap(), ..notification(1) };
     let (late, resends) = rendered(&again, true, false);
     assert_eq!(late["data"]["keyword2"]["value"], "延迟 重复? 心率过高 133");
     assert_eq!(resends, 1, "it is the same repeat, only late");
@@ -80,27 +47,22 @@ fn marks_are_shown_and_stay() {
 
 #[test]
 fn a_rebuilt_request_shows_every_field_in_full_again() {
-    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
     let plain = Notice { plain_fields: ["keyword2".to_owned()].into(), ..notice() };
-    let again =
-        Notification { notice: serde_json::to_string(&plain).unwrap(), ..notification(&key, 0) };
+    let again = Notification { notice: serde_json::to_string(&plain).unwrap(), ..notification(0) };
     let (full, _) = rendered(&again, false, false);
     assert_eq!(full["data"]["keyword2"]["value"], "心率过高 133");
 }
 
 #[test]
 fn a_notice_that_cannot_be_read_is_none() {
-    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let broken =
-        Notification { notice: "{}".into(), transition: DIGEST.into(), ..notification(&key, 0) };
+    let broken = Notification { notice: "{}".into(), transition: DIGEST.into(), ..notification(0) };
     assert_eq!(broken.notice(), None);
     assert!(broken.is_digest() && !broken.is_end());
 }
 
 #[test]
 fn what_may_have_arrived_at_another_address_is_marked_as_a_repeat() {
-    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let (first, resends) = rendered(&notification(&key, 1), false, false);
+    let (first, resends) = rendered(&notification(1), false, false);
     assert_eq!(first["data"]["keyword2"]["value"], "重复? 心率过高 133");
     assert_eq!(resends, 1);
 }

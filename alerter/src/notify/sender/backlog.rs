@@ -7,14 +7,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
+use ljwx_ledger::mysql::MySqlConnection;
 use metrics::counter;
 use tracing::{debug, info};
 
-use super::Sender;
-use super::digest::{LINES_MIN, choose, notice};
-use crate::metrics::{DIGESTS, IN_DIGESTS, NOTIFICATIONS};
+use super::digest::{DigestChoice, LINES_MIN, choose, notice};
+use super::{Sender, count_over};
+use crate::metrics::{DIGESTS, IN_DIGESTS};
 use crate::notify::address::Address;
-use crate::notify::outbox::{DueRow, digest_rows, notified_episodes};
+use crate::notify::outbox::{
+    DueRow, digest_rows, end_rows, from_milliseconds, notified_episodes, over_episodes,
+};
 use crate::rules::channel::Channel;
 
 /// Wait for a broken account from which on a row belongs to the backlog. During a shorter one, few
@@ -48,7 +51,7 @@ impl Sender {
     /// a later version's channel is left to a sender of that version.
     fn is_backlog(&self, row: &DueRow) -> bool {
         let Some(Address { channel, .. }) = Address::parse(&row.recipient) else { return false };
-        let waited = Duration::from_millis(u64::try_from(row.waited_ms).unwrap_or_default());
+        let waited = from_milliseconds(row.waited_ms);
         let scope = (row.customer_id, channel);
         channel != Channel::Message
             && row.may_join
@@ -64,55 +67,58 @@ impl Sender {
             return Ok(false);
         }
         let mut transaction = self.outbox.transaction().await?;
-        let waiting = digest_rows::lock(&mut transaction, whom, &ids).await?;
-        let ids: Vec<i64> = waiting.iter().map(|row| row.id).collect();
-        if ids.len() < LINES_MIN {
+        let Some([grouped, over]) = group(&mut transaction, whom, &ids).await? else {
             transaction.rollback().await?;
             return Ok(false);
-        }
-        let over = digest_rows::over(&mut transaction, &ids).await?;
-        let notified = notified_episodes(&mut transaction, &ids).await?;
-        let choice = choose(&waiting, &over, &notified);
-        if choice.members.is_empty() && choice.over.is_empty() {
-            transaction.rollback().await?;
-            return Ok(false);
-        }
-        digest_rows::drop_over(&mut transaction, &choice.over).await?;
-        if let Some(notice) = notice(&choice.members) {
-            let messages: BTreeSet<i64> =
-                choice.members.iter().map(|member| member.message).collect();
-            let messages: Vec<i64> = messages.into_iter().collect();
-            let severity = choice.members.iter().map(|member| member.severity).max();
-            let what = (&notice, severity.unwrap_or_default());
-            if !digest_rows::write_digest(&mut transaction, whom, what, &messages).await? {
-                transaction.rollback().await?;
-                return Ok(false);
-            }
-        }
+        };
         transaction.commit().await?;
-        count(whom.0, choice.members.len(), choice.over.len());
+        if grouped > 0 {
+            counter!(DIGESTS).increment(1);
+            counter!(IN_DIGESTS).increment(grouped);
+            info!(
+                customer.id = whom.0,
+                notifications = grouped,
+                "notifications grouped into a digest"
+            );
+        }
+        if over > 0 {
+            count_over(over);
+            info!(
+                customer.id = whom.0,
+                notifications = over,
+                "notifications dropped, their alerts are over"
+            );
+        }
         Ok(true)
     }
 }
 
-/// Counts and logs the rows in a digest and those that are over.
-fn count(customer_id: i64, grouped: usize, over: usize) {
-    if grouped > 0 {
-        counter!(DIGESTS).increment(1);
-        counter!(IN_DIGESTS).increment(grouped as u64);
-        info!(
-            customer.id = customer_id,
-            notifications = grouped,
-            "notifications grouped into a digest"
-        );
+/// Groups rows into a digest, and drops those that are over. Returns the numbers of both. `None`:
+/// there is nothing to change, or the caller has to roll back.
+async fn group(
+    connection: &mut MySqlConnection,
+    whom: (i64, &str),
+    ids: &[i64],
+) -> Result<Option<[u64; 2]>, sqlx::Error> {
+    let waiting = digest_rows::lock(connection, whom, ids).await?;
+    let ids: Vec<i64> = waiting.iter().map(|row| row.id).collect();
+    if ids.len() < LINES_MIN {
+        return Ok(None);
     }
-    if over > 0 {
-        counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
-            .increment(over as u64);
-        info!(
-            customer.id = customer_id,
-            notifications = over,
-            "notifications dropped, their alerts are over"
-        );
+    let over = over_episodes(connection, &ids).await?;
+    let notified = notified_episodes(connection, &ids).await?;
+    let DigestChoice { members, over } = choose(&waiting, &over, &notified);
+    // What is folded into one of them goes by itself, see `Outbox::free_others`.
+    end_rows(connection, &over, "dropped", "over").await?;
+    if let Some(notice) = notice(&members) {
+        let messages: BTreeSet<i64> = members.iter().map(|member| member.row.message).collect();
+        let messages: Vec<i64> = messages.into_iter().collect();
+        let severity = members.iter().map(|member| member.row.severity).max();
+        let what = (&notice, severity.unwrap_or_default());
+        if !digest_rows::write_digest(connection, whom, what, &messages).await? {
+            return Ok(None);
+        }
     }
+    let changed = [members.len(), over.len()].map(|count| count as u64);
+    Ok(Some(changed).filter(|changed| *changed != [0, 0]))
 }

@@ -5,7 +5,11 @@
 use std::time::Duration;
 
 use super::retry_policy::FIX_WAIT;
-use crate::notify::outbox::RECIPIENT_LIMIT;
+use crate::notify::address::Address;
+use crate::notify::notice::Notice;
+use crate::notify::outbox::{
+    Attempt, Notification, RECIPIENT_LIMIT, Settlement, from_milliseconds,
+};
 use crate::rules::channel::Channel;
 
 /// Age from which a notification is sent only if it reports an end or its episode still fires.
@@ -15,91 +19,74 @@ pub const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// the margin, do not rely on the platform to recognise a repeated request.
 const WINDOW_MARGIN: Duration = Duration::from_secs(60);
 
-/// The facts about a notification that decide what to do with it.
+/// A notification with its parsed address and notice.
+pub struct SendJob<'a> {
+    /// The notification.
+    pub notification: &'a Notification,
+    /// The address.
+    pub address: Address,
+    /// The notice, if it can be read.
+    pub notice: Option<Notice>,
+}
+
+/// What is looked up about a notification.
 #[derive(Debug, Clone, Copy)]
-pub struct NotificationState {
-    /// Time since the event.
-    pub age: Duration,
-    /// Whether the notification reports an end.
-    pub is_end: bool,
+pub struct SendFacts {
     /// Whether the recipient was notified of the episode before. Queried for ends only.
     pub start_notified: bool,
     /// Whether the episode still fires. Queried for old notifications only.
     pub firing: bool,
-    /// Time since the notification may have arrived. `None`: it has not arrived.
-    pub uncertain: Option<Duration>,
-    /// Time for which the platform recognises the same bytes.
-    pub window: Duration,
-    /// Whether an attempt was made before.
-    pub tried: bool,
-    /// Whether the row holds the bytes of a request.
-    pub has_bytes: bool,
-    /// Whether the row's notice can be read.
-    pub has_notice: bool,
-    /// Whether the notice is marked as delayed.
-    pub marked_delayed: bool,
     /// Time until the recipient is below the limit. `None`: the recipient is below the limit.
     pub recipient_wait: Option<Duration>,
 }
 
-/// The decision about a notification.
+/// The marks of a rebuilt request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Send the stored bytes.
-    Stored,
-    /// Rebuild the request, then send it.
-    Rebuild {
-        /// Mark the notification as delayed.
-        delayed: bool,
-        /// Mark the notification as a possible repeat.
-        repeat: bool,
-    },
-    /// Postpone the notification, with the wait and the reason.
-    Postpone(Duration, &'static str),
-    /// Drop the notification, with the reason.
-    Drop(&'static str),
+pub struct Marks {
+    /// Mark the notification as delayed.
+    pub delayed: bool,
+    /// Mark the notification as a possible repeat.
+    pub repeat: bool,
 }
 
-/// Decides what to do with a notification of which `known` is known.
-pub fn decide(known: &NotificationState) -> Decision {
-    if known.is_end && !known.start_notified {
-        return Decision::Drop("never_notified");
+/// Decides what to do with a notification: to send the request, rebuilt with these marks, or the
+/// stored bytes if there are none. The error is the attempt that makes no request.
+pub fn decide(job: &SendJob<'_>, facts: SendFacts) -> Result<Option<Marks>, Attempt> {
+    let dropped = |reason| Err(Attempt::not_sent(Settlement::Dropped, reason));
+    let SendJob { notification, address, notice } = job;
+    let is_end = notification.is_end();
+    if is_end && !facts.start_notified {
+        return dropped("never_notified");
     }
-    let delayed = known.age >= AGE_MAX;
-    if delayed && !known.is_end && !known.firing {
-        return Decision::Drop("too_old");
+    let delayed = notification.age() >= AGE_MAX;
+    if delayed && !is_end && !facts.firing {
+        return dropped("too_old");
     }
-    if !known.has_bytes && !known.has_notice {
+    let has_bytes = !notification.payload.is_empty();
+    if !has_bytes && notice.is_none() {
         // A sender of a later version, which may run beside this one, can read its own notice.
-        return if delayed {
-            Decision::Drop("no_content")
-        } else {
-            Decision::Postpone(FIX_WAIT, "no_content")
-        };
+        let later = Attempt::later(FIX_WAIT, "no_content");
+        return if delayed { dropped("no_content") } else { Err(later) };
     }
-    if let Some(wait) = known.recipient_wait {
-        return Decision::Postpone(wait, RECIPIENT_LIMIT);
+    if let Some(wait) = facts.recipient_wait {
+        return Err(Attempt::later(wait, RECIPIENT_LIMIT));
     }
-    let trusted = known.window.saturating_sub(WINDOW_MARGIN);
-    match known.uncertain {
+    // Without a readable notice, send the stored bytes rather than lose the notification.
+    let Some(notice) = notice else { return Ok(None) };
+    let uncertain = notification.uncertain_ms.map(from_milliseconds);
+    let is_rebuilt = match uncertain {
         // Send identical bytes: they let the platform recognise the repeated request.
-        Some(since) if since < trusted && known.has_bytes => Decision::Stored,
-        Some(_) if known.has_notice => Decision::Rebuild { delayed, repeat: true },
+        Some(since) => !has_bytes || since >= window(address.channel).saturating_sub(WINDOW_MARGIN),
         // Rebuild a failed request: its bytes depend on the account's settings, which may be fixed
         // by now.
-        None if known.has_notice
-            && (known.tried || !known.has_bytes || delayed && !known.marked_delayed) =>
-        {
-            Decision::Rebuild { delayed, repeat: false }
-        }
-        // Without a readable notice, send the stored bytes rather than lose the notification.
-        Some(_) | None => Decision::Stored,
-    }
+        None => !has_bytes || notification.attempts > 0 || delayed && !notice.delayed,
+    };
+    Ok(is_rebuilt.then_some(Marks { delayed, repeat: uncertain.is_some() }))
 }
 
 /// Returns how long a channel's platform recognises a request, by its `client_msg_id` or by all of
 /// its bytes. Messages to the watch are never uncertain.
-pub const fn window(channel: Channel) -> Duration {
+const fn window(channel: Channel) -> Duration {
     match channel {
         Channel::Official => Duration::from_secs(10 * 60),
         Channel::Wecom => Duration::from_secs(30 * 60),
@@ -110,103 +97,138 @@ pub const fn window(channel: Channel) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::episode::TransitionKind;
+    use crate::test_support;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE_MS: i64 = 60_000;
+    const OLD_MS: i64 = 30 * MINUTE_MS;
+
+    /// A notification, and all that is known about it.
+    #[derive(Clone)]
+    struct Known {
+        notification: Notification,
+        channel: Channel,
+        notice: Option<Notice>,
+        facts: SendFacts,
+    }
+
+    impl Known {
+        /// Returns this one with a change.
+        fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+            let mut known = self.clone();
+            change(&mut known);
+            known
+        }
+
+        fn decide(&self) -> Decision {
+            let Self { notification, channel, notice, facts } = self;
+            let address = Address { channel: *channel, name: "o1".into() };
+            decide(&SendJob { notification, address, notice: notice.clone() }, *facts)
+        }
+    }
 
     /// A recent opening that was never sent.
-    fn fresh() -> NotificationState {
-        NotificationState {
-            age: Duration::ZERO,
-            is_end: false,
-            start_notified: false,
-            firing: true,
-            uncertain: None,
-            window: window(Channel::Official),
-            tried: false,
-            has_bytes: true,
-            has_notice: true,
-            marked_delayed: false,
-            recipient_wait: None,
+    fn fresh() -> Known {
+        Known {
+            notification: Notification { payload: b"{}".into(), ..test_support::notification() },
+            channel: Channel::Official,
+            notice: Some(test_support::notice()),
+            facts: SendFacts { start_notified: false, firing: true, recipient_wait: None },
+        }
+    }
+
+    fn old() -> Known {
+        fresh().with(|known| known.notification.age_ms = OLD_MS)
+    }
+
+    /// A recent end of an episode of which the recipient was notified.
+    fn end() -> Known {
+        fresh().with(|known| {
+            known.notification.transition = TransitionKind::Resolved.as_str().into();
+            known.facts = SendFacts { start_notified: true, firing: false, recipient_wait: None };
+        })
+    }
+
+    type Decision = Result<Option<Marks>, Attempt>;
+
+    const STORED: Decision = Ok(None);
+
+    fn rebuilt(delayed: bool, repeat: bool) -> Decision {
+        Ok(Some(Marks { delayed, repeat }))
+    }
+
+    fn postponed(wait: Duration, reason: &'static str) -> Decision {
+        Err(Attempt::later(wait, reason))
+    }
+
+    fn dropped(reason: &'static str) -> Decision {
+        Err(Attempt::not_sent(Settlement::Dropped, reason))
+    }
+
+    fn check(cases: impl IntoIterator<Item = (Known, Decision)>) {
+        for (number, (known, now)) in cases.into_iter().enumerate() {
+            assert_eq!(known.decide(), now, "{number}: {:?}", known.notification);
         }
     }
 
     #[test]
     fn young_notifications_go_as_they_are_and_old_ones_only_if_they_still_matter() {
-        let old = NotificationState { age: AGE_MAX, ..fresh() };
-        let end =
-            NotificationState { is_end: true, start_notified: true, firing: false, ..fresh() };
-        for (known, now) in [
-            (fresh(), Decision::Stored),
-            (NotificationState { firing: false, ..fresh() }, Decision::Stored),
-            (NotificationState { age: AGE_MAX - MINUTE, ..old }, Decision::Stored),
-            (old, Decision::Rebuild { delayed: true, repeat: false }),
-            (NotificationState { marked_delayed: true, ..old }, Decision::Stored),
-            (NotificationState { firing: false, ..old }, Decision::Drop("too_old")),
-            (NotificationState { has_notice: false, ..old }, Decision::Stored),
-            (end, Decision::Stored),
-            (NotificationState { start_notified: false, ..end }, Decision::Drop("never_notified")),
+        let over = |known: &mut Known| known.facts.firing = false;
+        let unreadable = |known: &mut Known| known.notice = None;
+        let empty = |known: &mut Known| known.notification.payload.clear();
+        check([
+            (fresh(), STORED),
+            (fresh().with(over), STORED),
+            (fresh().with(|known| known.notification.age_ms = OLD_MS - MINUTE_MS), STORED),
+            (old(), rebuilt(true, false)),
             (
-                NotificationState { age: AGE_MAX, ..end },
-                Decision::Rebuild { delayed: true, repeat: false },
+                old().with(|known| {
+                    known.notice = Some(Notice { delayed: true, ..test_support::notice() });
+                }),
+                STORED,
             ),
-            (
-                NotificationState { has_bytes: false, ..fresh() },
-                Decision::Rebuild { delayed: false, repeat: false },
-            ),
-            (
-                NotificationState { tried: true, ..fresh() },
-                Decision::Rebuild { delayed: false, repeat: false },
-            ),
-            (
-                NotificationState { has_bytes: false, has_notice: false, ..fresh() },
-                Decision::Postpone(FIX_WAIT, "no_content"),
-            ),
-            (
-                NotificationState { has_bytes: false, has_notice: false, ..old },
-                Decision::Drop("no_content"),
-            ),
-        ] {
-            assert_eq!(decide(&known), now, "{known:?}");
-        }
+            (old().with(over), dropped("too_old")),
+            (old().with(unreadable), STORED),
+            (end(), STORED),
+            (end().with(|known| known.facts.start_notified = false), dropped("never_notified")),
+            (end().with(|known| known.notification.age_ms = OLD_MS), rebuilt(true, false)),
+            (fresh().with(empty), rebuilt(false, false)),
+            (fresh().with(|known| known.notification.attempts = 1), rebuilt(false, false)),
+            (fresh().with(empty).with(unreadable), postponed(FIX_WAIT, "no_content")),
+            (old().with(empty).with(unreadable), dropped("no_content")),
+        ]);
     }
 
     #[test]
     fn what_may_have_arrived_goes_again_as_it_was_and_later_as_a_repeat() {
-        let uncertain = |minutes: u32| NotificationState {
-            uncertain: Some(MINUTE * minutes),
-            tried: true,
-            ..fresh()
+        let uncertain = |minutes: i64| {
+            fresh().with(|known| {
+                known.notification.uncertain_ms = Some(minutes * MINUTE_MS);
+                known.notification.attempts = 1;
+            })
         };
-        let wecom = NotificationState { window: window(Channel::Wecom), ..uncertain(28) };
-        for (known, now) in [
-            (uncertain(0), Decision::Stored),
-            (uncertain(8), Decision::Stored),
-            (uncertain(9), Decision::Rebuild { delayed: false, repeat: true }),
-            (wecom, Decision::Stored),
-            (
-                NotificationState { uncertain: Some(MINUTE * 29), ..wecom },
-                Decision::Rebuild { delayed: false, repeat: true },
-            ),
-            (NotificationState { age: AGE_MAX, ..uncertain(5) }, Decision::Stored),
-            (
-                NotificationState { age: AGE_MAX, ..uncertain(25) },
-                Decision::Rebuild { delayed: true, repeat: true },
-            ),
-            (
-                NotificationState { age: AGE_MAX, firing: false, ..uncertain(5) },
-                Decision::Drop("too_old"),
-            ),
-            (NotificationState { has_notice: false, ..uncertain(60) }, Decision::Stored),
-        ] {
-            assert_eq!(decide(&known), now, "{known:?}");
-        }
+        let wecom = |minutes: i64| uncertain(minutes).with(|known| known.channel = Channel::Wecom);
+        let aged =
+            |minutes: i64| uncertain(minutes).with(|known| known.notification.age_ms = OLD_MS);
+        check([
+            (uncertain(0), STORED),
+            (uncertain(8), STORED),
+            (uncertain(9), rebuilt(false, true)),
+            (wecom(28), STORED),
+            (wecom(29), rebuilt(false, true)),
+            (aged(5), STORED),
+            (aged(25), rebuilt(true, true)),
+            (aged(5).with(|known| known.facts.firing = false), dropped("too_old")),
+            (uncertain(60).with(|known| known.notice = None), STORED),
+        ]);
     }
 
     #[test]
     fn a_recipient_who_has_had_enough_waits_and_what_is_dropped_does_not() {
-        let enough = NotificationState { recipient_wait: Some(MINUTE), ..fresh() };
-        assert_eq!(decide(&enough), Decision::Postpone(MINUTE, "recipient_limit"));
-        let void = NotificationState { is_end: true, ..enough };
-        assert_eq!(decide(&void), Decision::Drop("never_notified"));
+        let enough = |known: &mut Known| known.facts.recipient_wait = Some(MINUTE);
+        let waits = postponed(MINUTE, "recipient_limit");
+        let void = end().with(enough).with(|known| known.facts.start_notified = false);
+        check([(fresh().with(enough), waits), (void, dropped("never_notified"))]);
     }
 }

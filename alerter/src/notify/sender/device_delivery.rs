@@ -6,11 +6,10 @@ use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
+use super::attempt::start_span;
+use super::decide::{Marks, SendJob};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::start_span;
-use crate::notify::address::Address;
 use crate::notify::device_message::{self, DeviceMessage};
-use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, Settlement};
 use crate::notify::wechat::error::ErrcodeRemedy;
 use crate::rules::channel::Channel;
@@ -19,22 +18,21 @@ impl Sender {
     /// Writes a notification for the watch. `None`: the row is no longer pending.
     pub(super) async fn write_for_watch(
         &self,
-        notification: &Notification,
-        address: &Address,
-        notice: Option<Notice>,
-        delayed: bool,
+        job: SendJob<'_>,
+        marks: Option<Marks>,
     ) -> Option<Attempt> {
+        let SendJob { notification, address, notice } = job;
         let Some(mut notice) = notice else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_content"));
         };
         // The transition may have been delayed before it was written.
-        notice.delayed |= delayed;
+        notice.delayed |= marks.is_some_and(|marks| marks.delayed);
         let Ok(user_id) = address.name.parse() else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_user"));
         };
         let facts = futures_util::future::try_join(
             self.device_messages.columns(),
-            self.device_messages.wearer(&notification.episode_key),
+            device_message::wearer(self.device_messages.pool(), &notification.episode_key),
         );
         let (columns, wearer) = match facts.await {
             Ok((Some(columns), wearer)) => (columns, wearer),
@@ -76,7 +74,7 @@ impl Sender {
     async fn not_written(&self, notification: &Notification, error: &sqlx::Error) -> Attempt {
         // The platform may have changed its table: read the columns again.
         self.device_messages.forget().await;
-        let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
+        let attempts = notification.attempts + 1;
         // MySQL will keep rejecting a value that it has rejected a few times. Other errors may
         // pass.
         let remedy = match errors::remedy(error) {
@@ -86,13 +84,7 @@ impl Sender {
         let (settlement, _) = after_failure(remedy, attempts, false, rand::random());
         let error = errors::message(error);
         warn!(error, attempts, "cannot write notification for the watch");
-        Attempt {
-            settlement,
-            requested: true,
-            uncertain: false,
-            errcode: None,
-            reason: Some("t_device_message does not take it".into()),
-            ..Attempt::sent(None)
-        }
+        let reason = Some("t_device_message does not take it".into());
+        Attempt { settlement, reason, ..Attempt::sent(None) }
     }
 }

@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
-use std::time::Duration;
 
 use ljwx_reading::wall_text;
 
@@ -14,6 +13,7 @@ use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
+use crate::notify::outbox::{from_milliseconds, is_end};
 
 /// Fewest alerts that a digest names. A single alert goes by itself.
 pub const LINES_MIN: usize = 2;
@@ -25,24 +25,16 @@ const LINES_MAX: usize = 20;
 const NAME_CHARS_MAX: usize = 12;
 
 /// A row that goes into a digest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DigestMember<'a> {
-    /// The row's id.
-    pub id: i64,
-    /// The row whose message reports this one.
-    pub message: i64,
-    /// The row's episode.
-    pub episode_key: &'a str,
-    /// The row's severity, from 1 (info) to 5 (critical).
-    pub severity: i8,
-    /// Whether the row is as old as a delayed notification.
-    pub is_old: bool,
+    /// The row.
+    pub row: &'a WaitingRow,
     /// The row's notice.
     pub notice: Notice,
 }
 
 /// What becomes of the rows that wait for a person. The others go by themselves.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct DigestChoice<'a> {
     /// The rows that go into a digest, each episode's in their order. Empty: there is no digest.
     pub members: Vec<DigestMember<'a>>,
@@ -63,7 +55,7 @@ pub fn choose<'a>(
     let mut barred = HashSet::new();
     loop {
         let mut choice = choose_without(&barred, waiting, over, notified);
-        let members: HashSet<i64> = choice.members.iter().map(|member| member.id).collect();
+        let members: HashSet<i64> = choice.members.iter().map(|member| member.row.id).collect();
         let dropped: HashSet<i64> = choice.over.iter().copied().collect();
         let is_left = |row: &&WaitingRow| {
             // A message goes on without a row that is folded into it and dropped.
@@ -75,8 +67,8 @@ pub fn choose<'a>(
         if barred.len() > known {
             continue;
         }
-        let lines: HashSet<&str> = choice.members.iter().map(|member| member.episode_key).collect();
-        if lines.len() < LINES_MIN {
+        let episodes = choice.members.iter().map(|member| &member.row.episode_key);
+        if episodes.collect::<HashSet<_>>().len() < LINES_MIN {
             choice.members.clear();
         }
         return choice;
@@ -96,7 +88,7 @@ fn choose_without<'a>(
     }
     let mut choice = DigestChoice::default();
     for (key, rows) in episodes {
-        let ends = rows.iter().any(|row| is_end(row));
+        let ends = rows.iter().any(|row| is_end(&row.transition));
         let is_over = ends || over.contains(key);
         if is_over && !notified.contains(key) {
             // A row that is being sent may be received. Then the others matter.
@@ -117,24 +109,12 @@ fn choose_without<'a>(
 
 /// Returns the member that a row becomes. `None`: the row's notice cannot be read.
 fn member(row: &WaitingRow) -> Option<DigestMember<'_>> {
-    Some(DigestMember {
-        id: row.id,
-        message: row.message,
-        episode_key: &row.episode_key,
-        severity: row.severity,
-        is_old: is_old(row),
-        notice: serde_json::from_str(&row.notice).ok()?,
-    })
+    Some(DigestMember { row, notice: serde_json::from_str(&row.notice).ok()? })
 }
 
+/// Whether a row is as old as a delayed notification.
 fn is_old(row: &WaitingRow) -> bool {
-    Duration::from_millis(u64::try_from(row.age_ms).unwrap_or_default()) >= AGE_MAX
-}
-
-fn is_end(row: &WaitingRow) -> bool {
-    [TransitionKind::Resolved, TransitionKind::Stale, TransitionKind::Closed]
-        .iter()
-        .any(|end| row.transition == end.as_str())
+    from_milliseconds(row.age_ms) >= AGE_MAX
 }
 
 /// Returns the digest's notice: number of alerts, severity, and the worst alerts by name in their
@@ -143,10 +123,10 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
     // The last notification of an episode holds the episode's present state.
     let mut latest: BTreeMap<&str, &DigestMember<'_>> = BTreeMap::new();
     for member in members {
-        latest.insert(member.episode_key, member);
+        latest.insert(&member.row.episode_key, member);
     }
     let mut alerts: Vec<&DigestMember<'_>> = latest.into_values().collect();
-    alerts.sort_by_key(|member| (member.notice.place(), member.notice.wall, member.id));
+    alerts.sort_by_key(|member| (member.notice.place(), member.notice.wall, member.row.id));
     let worst = &alerts.first()?.notice;
     // A step down goes on, so the digest does not say that all is over.
     let (is_over, Reverse(severity)) = worst.place();
@@ -170,7 +150,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         ward: None,
         wall: alerts.iter().map(|member| member.notice.wall).max()?,
         text: text(&alerts),
-        delayed: members.iter().all(|member| member.is_old),
+        delayed: members.iter().all(|member| is_old(member.row)),
         repeat: false,
         test: false,
         since: None,

@@ -25,7 +25,7 @@ fn keys(keys: &[&str]) -> HashSet<String> {
 /// Returns the rows that go into the digest, and those that are over.
 fn ids(waiting: &[WaitingRow], over: &[&str], notified: &[&str]) -> (Vec<i64>, Vec<i64>) {
     let choice = choose(waiting, &keys(over), &keys(notified));
-    (choice.members.iter().map(|member| member.id).collect(), choice.over)
+    (choice.members.iter().map(|member| member.row.id).collect(), choice.over)
 }
 
 #[test]
@@ -109,15 +109,25 @@ fn an_old_row_goes_in_while_its_episode_lasts_or_ends() {
     assert!(!delayed(&rows), "the last is young");
 }
 
+/// A pending row of an episode with this notice.
+fn row(id: i64, key: &str, notice: &Notice) -> WaitingRow {
+    WaitingRow {
+        transition: notice.transition.as_str().into(),
+        severity: notice.severity.number(),
+        notice: serde_json::to_string(notice).unwrap(),
+        ..waiting(id, key, notice.transition)
+    }
+}
+
+/// Returns the notice of a digest of these rows.
+fn digest_of(rows: &[WaitingRow]) -> Option<Notice> {
+    notice(&rows.iter().filter_map(member).collect::<Vec<_>>())
+}
+
 #[test]
 fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
-    let member = |id, key, severity: Severity, to| DigestMember {
-        id,
-        message: id,
-        episode_key: key,
-        severity: severity.number(),
-        is_old: false,
-        notice: Notice {
+    let alert = |id, key: &str, severity: Severity, to| {
+        let notice = Notice {
             severity,
             transition: to,
             value: Some(if to == TransitionKind::Resolved { 88.0 } else { 133.0 }),
@@ -125,15 +135,16 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
             device_sn: key.into(),
             user: key.into(),
             ..test_support::notice()
-        },
+        };
+        row(id, key, &notice)
     };
-    let members = [
-        member(1, "A", Severity::Minor, TransitionKind::Opened),
-        member(2, "B", Severity::Critical, TransitionKind::Opened),
-        member(3, "C", Severity::Minor, TransitionKind::Opened),
-        member(4, "A", Severity::Minor, TransitionKind::Resolved),
+    let rows = [
+        alert(1, "A", Severity::Minor, TransitionKind::Opened),
+        alert(2, "B", Severity::Critical, TransitionKind::Opened),
+        alert(3, "C", Severity::Minor, TransitionKind::Opened),
+        alert(4, "A", Severity::Minor, TransitionKind::Resolved),
     ];
-    let digest = notice(&members).unwrap();
+    let digest = digest_of(&rows).unwrap();
     assert_eq!(digest.headline(), "【严重】汇总 3条");
     assert_eq!(digest.user, "B等3人");
     assert_eq!(
@@ -141,30 +152,29 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
         "共 3 条：严重 1、低级 1、已恢复 1\n【严重】心率过高 133 (>120) B 12:00:00\n\
          【低级】心率过高 133 (>120) C 12:00:00\n【已恢复】心率 88 A 12:00:00"
     );
-    assert_eq!(notice(&members[1..2]).unwrap().user, "B", "one patient is named");
-    assert_eq!(notice(&[]), None);
+    assert_eq!(digest_of(&rows[1..2]).unwrap().user, "B", "one patient is named");
+    assert_eq!(digest_of(&[]), None);
 }
 
 #[test]
 fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
-    let member = |id, key, severity: Severity, to, user: &str| DigestMember {
-        id,
-        message: id,
-        episode_key: key,
-        severity: severity.number(),
-        is_old: false,
-        notice: Notice { severity, transition: to, user: user.into(), ..test_support::notice() },
+    let alert = |severity: Severity, to, user: &str| Notice {
+        severity,
+        transition: to,
+        user: user.into(),
+        ..test_support::notice()
     };
-    let over = member(1, "A", Severity::Critical, TransitionKind::Resolved, "王小明");
-    let lasts = member(2, "B", Severity::Major, TransitionKind::Opened, "Alexander Christoph");
-    let mixed = notice(&[over.clone(), lasts.clone()]).unwrap();
+    let ended = alert(Severity::Critical, TransitionKind::Resolved, "王小明");
+    let over = row(1, "A", &ended);
+    let opened = alert(Severity::Major, TransitionKind::Opened, "Alexander Christoph");
+    let lasts = row(2, "B", &opened);
+    let mixed = digest_of(&[over.clone(), lasts.clone()]).unwrap();
     assert_eq!((mixed.headline().as_str(), mixed.level()), ("【高级】汇总 2条", "高级"));
     assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
     assert!(mixed.text.starts_with("共 2 条：高级 1、已恢复 1\n"), "{}", mixed.text);
 
-    let mut eased = DigestMember { id: 4, episode_key: "D", ..over.clone() };
-    eased.notice.goes_on = Some(Severity::Moderate);
-    let goes_on = notice(&[over.clone(), eased]).unwrap();
+    let eased = row(4, "D", &Notice { goes_on: Some(Severity::Moderate), ..ended });
+    let goes_on = digest_of(&[over.clone(), eased]).unwrap();
     assert_eq!((goes_on.headline().as_str(), goes_on.level()), ("【中级】汇总 2条", "中级"));
     assert!(
         goes_on.text.starts_with("共 2 条：中级 1、已恢复 1\n【中级】缓解 "),
@@ -172,15 +182,15 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
         goes_on.text
     );
 
-    let recovered = notice(std::slice::from_ref(&over)).unwrap();
+    let recovered = digest_of(&[over]).unwrap();
     assert_eq!(
         (recovered.headline().as_str(), recovered.level()),
         ("【已恢复】汇总 1条", "已恢复")
     );
 
-    let twice = member(3, "C", Severity::Major, TransitionKind::Opened, "Alexander Christoph");
+    let twice = row(3, "C", &opened);
     assert_eq!(
-        notice(&[lasts, twice]).unwrap().user,
+        digest_of(&[lasts, twice]).unwrap().user,
         "Alexander Christoph",
         "one person, two devices"
     );
@@ -188,20 +198,14 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
 
 #[test]
 fn a_long_digest_names_twenty_and_counts_the_rest() {
-    let keys: Vec<_> = (0..500).map(|device| format!("A123456789{device:05}")).collect();
-    let members: Vec<_> = keys
-        .iter()
-        .zip(1..)
-        .map(|(key, id)| DigestMember {
-            id,
-            message: id,
-            episode_key: key,
-            severity: 3,
-            is_old: false,
-            notice: Notice { user: key.clone(), ..test_support::notice() },
+    let rows: Vec<_> = (0..500)
+        .map(|device| {
+            let key = format!("A123456789{device:05}");
+            let notice = Notice { user: key.clone(), ..test_support::notice() };
+            row(device, &key, &notice)
         })
         .collect();
-    let digest = notice(&members).unwrap();
+    let digest = digest_of(&rows).unwrap();
     let lines: Vec<_> = digest.text.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[21]), (22, "共 500 条：严重 500", "…共 500 条"));
     assert!(digest.text.len() <= 1_800, "{} bytes fit into WeCom's text", digest.text.len());

@@ -6,25 +6,21 @@
 //! ```text
 //! backlog ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
 //!     ▲                                                                                       │
-//!     └── moving (the account does not send), reroute (the recipient refused) ◄───────────────┘
+//!     └── reroute (the recipient refused, or the account does not send) ◄─────────────────────┘
 //! ```
-
-pub mod routes;
 
 mod attempt;
 mod backlog;
 mod decide;
 mod device_delivery;
 mod digest;
-mod moving;
-mod plainer;
 mod reroute;
 mod retry_policy;
 
 #[cfg(test)]
 pub(crate) mod queue_tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,17 +30,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
-use super::limits::rate_limit::{RecipientBudget, SendLimits};
+use super::limits::rate_limit::{RecentSends, RecipientKey};
 use super::limits::send_slots::{SendSlot, SendSlots};
 use crate::metrics::{NOTIFICATIONS, POSTPONED};
+use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
-use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
-use crate::notify::wechat::error;
+use crate::notify::recipients::Directory;
+use crate::notify::wechat::{Platforms, error};
 use crate::rules::channel::Channel;
 
 /// Interval at which the outbox is polled without a wake-up, for rows of other replicas and retries
@@ -55,14 +51,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Sender {
     /// The outbox to send from.
     pub outbox: Outbox,
-    /// The accounts and platforms that deliver.
-    pub routes: SenderRoutes,
+    /// The tenants' accounts, and the addresses of people.
+    pub directory: Arc<Directory>,
+    /// The platforms.
+    pub platforms: Platforms,
     /// The table of messages that the watch polls.
-    pub device_messages: DeviceMessageTable,
+    pub device_messages: ColumnCache,
     /// The breakers and rates of the accounts.
     pub gates: Arc<AccountLimits>,
-    /// The limits on messages.
-    pub limits: SendLimits,
+    /// Messages to one recipient in a minute, over all replicas.
+    pub recipient_per_minute: u32,
     /// The channel to the operators, for accounts that stop or resume sending.
     pub operators: OperatorEvents,
     /// Retries operations during an outage of MySQL. Holds the sender's heartbeat.
@@ -95,12 +93,10 @@ impl Sends {
     }
 
     fn end(&mut self, ended: Result<i64, JoinError>) {
-        match ended.map_err(JoinError::try_into_panic) {
+        match ended {
             Ok(id) => self.slots.end(id),
-            // The sender ends like its send, and with it the process.
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // Nobody cancels a send.
-            Err(Err(_)) => {}
+            // The sender ends like its send, and with it the process. Nobody cancels a send.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 }
@@ -152,16 +148,19 @@ impl Sender {
             due = self.outbox.due(&paused, &full).await?;
         }
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
-        let budget = Arc::new(self.budget(&chosen, &sends.slots).await?);
+        let recent = self.recent(&chosen, &sends.slots).await?;
         let ids: Vec<i64> = chosen.iter().map(|slot| slot.id).collect();
-        let claimed = self.outbox.claim(&ids).await?;
+        let claimed = self.outbox.claim("pending", &ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
         let worked = !claimed.is_empty();
         for notification in claimed {
-            let (sender, budget) = (Arc::clone(self), Arc::clone(&budget));
+            // A recipient has one row among the chosen ones.
+            let recipient = (notification.customer_id, notification.recipient.clone());
+            let recent = recent.get(&recipient).copied().unwrap_or_default();
+            let sender = Arc::clone(self);
             sends.tasks.spawn(async move {
-                sender.process(&notification, &budget).await;
+                sender.process(&notification, recent).await;
                 notification.id
             });
         }
@@ -177,27 +176,26 @@ impl Sender {
         SendSlot { id: row.id, channel, account, recipient: (row.customer_id, row.recipient) }
     }
 
-    /// Returns the budget of the recipients of `chosen`. Sends under way count as sent, once.
-    async fn budget(
+    /// Returns what the recipients of `chosen` got in the last minute. Sends under way count as sent,
+    /// once.
+    async fn recent(
         &self,
         chosen: &[SendSlot],
         slots: &SendSlots,
-    ) -> Result<RecipientBudget, sqlx::Error> {
+    ) -> Result<HashMap<RecipientKey, RecentSends>, sqlx::Error> {
         let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
         // A chosen row that may have arrived is the message that it counts as.
-        let mut own = slots.under_way();
-        own.extend(chosen.iter().map(|slot| slot.id));
-        let recent = self.outbox.recent(&recipients, &own).await?;
-        let budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
-        for recipient in &recipients {
-            (0..slots.of_recipient(recipient)).for_each(|_| budget.take(recipient));
+        let own: Vec<i64> = slots.live().chain(chosen).map(|slot| slot.id).collect();
+        let mut recent = self.outbox.recent(&recipients, &own).await?;
+        for slot in slots.live() {
+            recent.entry(slot.recipient.clone()).or_default().sent += 1;
         }
-        Ok(budget)
+        Ok(recent)
     }
 
     /// Makes one attempt at one notification and settles it.
-    async fn process(&self, notification: &Notification, budget: &RecipientBudget) {
-        let Some(mut attempt) = self.attempt(notification, budget).await else { return };
+    async fn process(&self, notification: &Notification, recent: RecentSends) {
+        let Some(mut attempt) = self.attempt(notification, recent).await else { return };
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
         // A sent message to the watch was settled in the transaction that wrote it.
         if channel != Some(Channel::Message) || attempt.settlement != Settlement::Sent {
@@ -252,23 +250,25 @@ impl Sender {
     }
 }
 
+/// Counts notifications that nobody gets any more, because their episodes are over.
+fn count_over(notifications: u64) {
+    counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
+        .increment(notifications);
+}
+
 /// Counts the outcome of an attempt. If no platform was called, the reason replaces the errcode.
 fn count(attempt: &Attempt, channel: &'static str) {
     let reason = || match &attempt.reason {
         Some(std::borrow::Cow::Borrowed(word)) if !attempt.requested => *word,
         _ => "none",
     };
-    let outcome = match attempt.settlement {
-        Settlement::Sent => "sent",
+    let outcome = match &attempt.settlement {
         Settlement::Retry(_) if attempt.requested => "retried",
         Settlement::Retry(_) => {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
-        Settlement::Dropped => "dropped",
-        Settlement::Failed => "failed",
-        Settlement::Refused => "refused",
-        Settlement::Moved => "moved",
+        settlement => settlement.state(),
     };
     let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)
@@ -290,17 +290,16 @@ mod tests {
     #[tokio::test]
     async fn an_ended_send_frees_its_slot() {
         let mut sends = Sends::default();
-        let recipient = (7, "openid:o1".to_owned());
         let slot = SendSlot {
             id: 1,
             channel: Channel::Official,
             account: "wx7".into(),
-            recipient: recipient.clone(),
+            recipient: (7, "openid:o1".to_owned()),
         };
         sends.slots.take(slot.clone());
         sends.tasks.spawn(std::future::ready(1));
         sends.ended().await;
-        assert_eq!(sends.slots.of_recipient(&recipient), 0);
+        assert_eq!(sends.slots.live().count(), 0);
         sends.slots.free_ended();
         assert_eq!(sends.slots.choose([slot.clone()]), [slot]);
     }

@@ -3,13 +3,13 @@
 //! the same examples against the table.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
 use super::digest::{choose, notice};
 use crate::engine::episode::TransitionKind;
-use crate::notify::limits::rate_limit::RecipientBudget;
+use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
 use crate::rules::severity::Severity;
@@ -56,9 +56,9 @@ impl Queue {
     fn gather(&mut self) {
         let choice = choose(&self.rows, &HashSet::new(), &self.notified);
         let lines = notice(&choice.members).map(|notice| lines(&notice.text)).unwrap_or_default();
-        let severity = choice.members.iter().map(|member| member.severity).max();
+        let severity = choice.members.iter().map(|member| member.row.severity).max();
         let left: HashSet<i64> =
-            choice.members.iter().map(|member| member.id).chain(choice.over).collect();
+            choice.members.iter().map(|member| member.row.id).chain(choice.over).collect();
         self.rows.retain(|row| !left.contains(&row.id));
         let digest = severity.map(|severity| Message { severity, rows: lines, is_digest: true });
         self.digests.extend(digest);
@@ -77,14 +77,11 @@ impl Queue {
         let mut due: Vec<Message> = self.rows.iter().map(single).collect();
         due.append(&mut self.digests);
         due.sort_by_key(|message| Reverse(message.severity));
-        let person = (7, "openid:o1".to_owned());
-        let budget = RecipientBudget::new(self.limit, HashMap::new());
+        let mut recent = RecentSends::default();
         let is_sent = |message: &Message| {
             let is_critical = message.severity >= Severity::Critical.number();
-            let is_sent = budget.wait(&person, is_critical).is_none();
-            if is_sent {
-                budget.take(&person);
-            }
+            let is_sent = recent.wait(self.limit, is_critical).is_none();
+            recent.sent += i64::from(is_sent);
             is_sent
         };
         let (sent, waiting): (Vec<_>, Vec<_>) = due.into_iter().partition(is_sent);

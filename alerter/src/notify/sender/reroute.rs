@@ -1,28 +1,34 @@
 //! Routes a notification again that its recipient refused, or whose account cannot send it: to the
 //! person's next address, or to those who stand in. What nobody takes stays unrouted, and is routed
-//! again at an interval.
+//! again at an interval. Also moves what waits for an account that does not send to the person's
+//! address at another account. A person without one keeps waiting.
 //!
-//! [`crate::notify::recipients`] finds the recipients, and [`crate::notify::outbox::reroute_rows`]
-//! has the statements.
+//! Runs beside the sends: a hundred thousand rows delay no message. [`crate::notify::limits`] knows
+//! the accounts, [`crate::notify::recipients`] finds the recipients, and
+//! [`crate::notify::outbox::reroute_rows`] has the statements.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::counter;
-use tracing::warn;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
-use super::Sender;
 use super::retry_policy::FIX_WAIT;
-use super::routes::Route;
+use super::{POLL_INTERVAL, Sender, count_over};
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
-use crate::notify::limits::breaker::AccountHealth;
+use crate::notify::limits::AccountScope;
+use crate::notify::limits::breaker::{AccountHealth, Leaving};
 use crate::notify::notice::{Notice, Routing};
 use crate::notify::outbox::reroute_rows::{
-    ONLY_MOVED, Outcome, REFUSALS_WINDOW, SET_ASIDE, copy, finish, is_reached, lock_alert,
+    ONLY_MOVED, Outcome, REFUSALS_WINDOW, SET_ASIDE, STRANDED_MAX, copy, finish, is_reached,
+    lock_alert,
 };
 use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients;
+use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 use crate::rules::channel::{Channel, Channels};
 
@@ -32,7 +38,119 @@ const REFUSALS_MAX: i64 = 5;
 /// Age from which an unrouted notification without an alert is over, in milliseconds.
 const UNKNOWN_MS_MAX: i64 = KEPT_DAYS * 86_400_000;
 
+/// Time between two passes over what waits for an account. In the meantime somebody may have got
+/// another address.
+const PASS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The passes over what waits for accounts, one for each tenant and channel that does not send: the
+/// row after which it continues, and the time from which on it does.
+type Passes = HashMap<AccountScope, (i64, Instant)>;
+
 impl Sender {
+    /// Routes again what nobody took, frees what another row left behind, and moves what waits for
+    /// accounts that do not send, until `stop`. If a statement fails, the rows wait.
+    ///
+    /// A pass under way at `stop` is abandoned: its transaction is undone. Its rows wait for another
+    /// replica or the next process, unrouted ones until their lease is over.
+    pub(super) async fn reroute(&self, stop: &CancellationToken) {
+        stop.run_until_cancelled(self.reroute_forever()).await;
+    }
+
+    async fn reroute_forever(&self) {
+        let mut passes = Passes::new();
+        let mut freed_at: Option<Instant> = None;
+        loop {
+            // Not before every part of a pass: it reads all that is folded.
+            if freed_at.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
+                if let Err(error) = self.outbox.free_others().await {
+                    debug!(%error, "cannot free folded notifications, retrying");
+                }
+                freed_at = Some(Instant::now());
+            }
+            if let Err(error) = self.route_unrouted().await {
+                debug!(%error, "cannot route notifications again, retrying");
+            }
+            if !self.leave_accounts(&mut passes).await {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Continues the pass that has waited longest. Returns false if none is due.
+    async fn leave_accounts(&self, passes: &mut Passes) -> bool {
+        let now = Instant::now();
+        let leaving = self.gates.leaving(now);
+        passes.retain(|scope, _| leaving.contains_key(scope));
+        let from = |scope: &AccountScope| passes.get(scope).map(|(_, from)| *from);
+        let due = leaving.iter().filter(|(scope, _)| from(scope).is_none_or(|from| from <= now));
+        // Passes that are yet to begin come first.
+        let Some((scope, what)) = due.min_by_key(|(scope, _)| from(scope)) else { return false };
+        let after = passes.get(scope).map_or(0, |(after, _)| *after);
+        let next = self.leave_account(*scope, *what, after).await.unwrap_or_else(|error| {
+            debug!(%error, customer.id = scope.0, "cannot move notifications, retrying");
+            None
+        });
+        let wait = if next.is_some() { Duration::ZERO } else { PASS_INTERVAL };
+        passes.insert(*scope, (next.unwrap_or(0), now + wait));
+        true
+    }
+
+    /// Moves the next rows of a scope after the row `after`. Returns the last of them if there may
+    /// be more.
+    async fn leave_account(
+        &self,
+        scope: AccountScope,
+        what: Leaving,
+        after: i64,
+    ) -> Result<Option<i64>, Arc<sqlx::Error>> {
+        let now = Instant::now();
+        let (customer_id, channel) = scope;
+        // The sender claims nothing of this account meanwhile, so only this shows a change.
+        if let Some(account) = self.account(scope).await?
+            && self.gates.observe(&account.name, account.settings(), scope, now)
+        {
+            self.outbox.make_due(scope).await?;
+            return Ok(None);
+        }
+        let accounts = self.directory.accounts(customer_id).await?;
+        let has_other = accounts.usable().any(|account| {
+            account.channel() != channel && self.gates.takes_messages(&account.name, now)
+        });
+        if !has_other {
+            return Ok(None);
+        }
+        let rows = self.outbox.stranded(scope, after, what == Leaving::Critical).await?;
+        let (mut moves, mut digests) = (Vec::new(), Vec::new());
+        for row in &rows {
+            if row.is_digest {
+                // If none of its rows can leave, the digest keeps waiting.
+                for (user_id, notice) in self.outbox.members(row.id).await? {
+                    if !self.elsewhere(scope, user_id, &notice).await?.is_empty() {
+                        digests.push(row.id);
+                        break;
+                    }
+                }
+                continue;
+            }
+            let found = self.elsewhere(scope, row.user_id, &row.notice).await?;
+            if !found.is_empty() {
+                moves.push((row.id, found));
+            }
+        }
+        let moved = self.outbox.relocate(&moves, &digests).await?;
+        if moved > 0 {
+            counter!(NOTIFICATIONS, "outcome" => "moved", "channel" => channel.as_str(), "errcode" => "none")
+                .increment(moved);
+            info!(
+                customer.id = customer_id,
+                notification.channel = channel.as_str(),
+                notifications = moved,
+                "notifications moved, their account does not send"
+            );
+        }
+        Ok(rows.last().map(|row| row.id).filter(|_| rows.len() >= STRANDED_MAX))
+    }
+
     /// Settles a notification that others get: its address is disabled if its recipient refused, and
     /// the notification is added for those who are found, all or none of it. The rows of a refused
     /// digest are routed one by one. An end has nobody left to notify of it, and what is over by now
@@ -47,16 +165,16 @@ impl Sender {
         let Some(address) = Address::parse(&notification.recipient) else {
             return Ok(attempt.settlement);
         };
-        let (customer_id, id) = (notification.customer_id, notification.id);
-        let route = self.routes.find(customer_id, address.channel).await?;
+        let Notification { id, customer_id, user_id, ref notice, .. } = *notification;
+        let scope = (customer_id, address.channel);
+        let account = self.account(scope).await?;
         let is_refused = attempt.settlement == Settlement::Refused;
-        let notice = (customer_id, notification.notice.as_str());
         let found = if is_refused {
             // Another replica may have disabled more addresses in the last seconds.
-            self.routes.directory.addresses.forget();
-            self.found(notice, Some(&address), None).await?
+            self.directory.addresses.forget();
+            self.found(customer_id, notice, Some(&address), None).await?
         } else {
-            self.elsewhere(notice, notification.user_id, address.channel).await?
+            self.elsewhere(scope, user_id, notice).await?
         };
         if !is_refused && found.is_empty() {
             attempt.settlement = Settlement::Failed;
@@ -81,8 +199,8 @@ impl Sender {
             }
         }
         if is_refused {
-            let is_default = route.as_ref().is_some_and(|route| route.is_default(&address));
-            let errcode = attempt.errcode;
+            let default = account.as_ref().and_then(|account| account.default_address());
+            let (is_default, errcode) = (default.as_ref() == Some(&address), attempt.errcode);
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
             let is_settled = is_over || notification.is_digest() || notification.is_end();
@@ -95,10 +213,10 @@ impl Sender {
             }
         }
         transaction.commit().await?;
-        self.routes.directory.addresses.forget();
+        self.directory.addresses.forget();
         if is_refused
-            && let Some(route) = route
-            && let Err(error) = self.judge(&route, address.channel, attempt.errcode).await
+            && let Some(account) = account
+            && let Err(error) = self.judge(&account, address.channel, attempt.errcode).await
         {
             warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
         }
@@ -110,11 +228,11 @@ impl Sender {
     /// refused has the notification elsewhere by now.
     async fn judge(
         &self,
-        route: &Route,
+        account: &Account,
         channel: Channel,
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        let name = route.name();
+        let name = account.name.as_str();
         let customers = self.gates.customers(name);
         if !self.gates.refuses_all(name) {
             if self.outbox.refusals(&customers, channel).await? < REFUSALS_MAX {
@@ -127,21 +245,18 @@ impl Sender {
                 uncertain: false,
                 message: format!("{REFUSALS_MAX} addresses refused and none accepted"),
             };
-            self.note(route, AccountHealth::Broken(FIX_WAIT), Some(&failure));
+            self.note(account, AccountHealth::Broken(FIX_WAIT), Some(&failure));
             self.gates.refuse_all(name);
         }
-        self.routes.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await
+        self.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await
     }
 
     /// Routes unrouted notifications that are due. One that fails stays unrouted until its lease is
     /// over, and delays no other.
-    pub(super) async fn route_unrouted(&self) -> Result<(), sqlx::Error> {
+    async fn route_unrouted(&self) -> Result<(), sqlx::Error> {
         for notification in self.outbox.claim_unrouted().await? {
             match self.route_again(&notification).await {
-                Ok(Outcome::Over) => {
-                    counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
-                        .increment(1);
-                }
+                Ok(Outcome::Over) => count_over(1),
                 Ok(Outcome::Reached | Outcome::Unrouted) => {}
                 Err(error) => warn!(
                     %error,
@@ -157,7 +272,7 @@ impl Sender {
     /// enabled again.
     async fn route_again(&self, notification: &Notification) -> Result<Outcome, Arc<sqlx::Error>> {
         let Notification { id, customer_id, age_ms, .. } = *notification;
-        let found = self.found((customer_id, &notification.notice), None, None).await?;
+        let found = self.found(customer_id, &notification.notice, None, None).await?;
         let mut transaction = self.outbox.transaction().await?;
         let over = lock_alert(&mut transaction, &notification.episode_key).await?;
         let is_over = over.unwrap_or(age_ms >= UNKNOWN_MS_MAX);
@@ -182,7 +297,8 @@ impl Sender {
     /// people, so it goes to those who stand in.
     async fn found(
         &self,
-        (customer_id, notice): (i64, &str),
+        customer_id: i64,
+        notice: &str,
         without: Option<&Address>,
         account: Option<&str>,
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
@@ -195,18 +311,18 @@ impl Sender {
         let routing = notice.routing.unwrap_or(stand_ins);
         let now = Instant::now();
         let rests = |name: &str| account == Some(name) || self.gates.is_resting(name, now);
-        self.routes.directory.reroute(customer_id, routing, without, &rests).await
+        self.directory.reroute(customer_id, routing, without, &rests).await
     }
 
-    /// Finds the addresses at which a person is reached by another account than that of `channel`.
-    pub(super) async fn elsewhere(
+    /// Finds the addresses at which a user is reached by another account than that of the scope.
+    async fn elsewhere(
         &self,
-        (customer_id, notice): (i64, &str),
+        scope: AccountScope,
         user_id: Option<i64>,
-        channel: Channel,
+        notice: &str,
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
-        let account = self.gates.account((customer_id, channel));
-        let found = self.found((customer_id, notice), None, Some(&account)).await?;
+        let account = self.gates.account(scope);
+        let found = self.found(scope.0, notice, None, Some(&account)).await?;
         Ok(found.into_iter().filter(|to| Some(to.user_id) == user_id).collect())
     }
 }

@@ -35,16 +35,16 @@ const DUPLICATE_WAIT: Duration = Duration::from_secs(61);
 
 /// Attempts after which an unknown template is treated as missing. A burst of messages can make a
 /// template unknown for a moment.
-const TEMPLATE_ATTEMPTS_MAX: u32 = 3;
+const TEMPLATE_ATTEMPTS_MAX: i32 = 3;
 
 /// Attempts after which an errcode that may be transient is treated as permanent.
-const UNCERTAIN_ATTEMPTS_MAX: u32 = 4;
+const UNCERTAIN_ATTEMPTS_MAX: i32 = 4;
 
 /// Returns the settlement of a notification after the failure of attempt number `attempts`, and what
 /// the failure shows about the account. `answered`: the platform gave an errcode.
 pub fn after_failure(
     remedy: ErrcodeRemedy,
-    attempts: u32,
+    attempts: i32,
     answered: bool,
     random: f64,
 ) -> (Settlement, AccountHealth) {

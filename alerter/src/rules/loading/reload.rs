@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::last_good::{LastGoodError, LastGoodStore, ROWS_MAX};
+use super::last_good::{LastGoodStore, ROWS_MAX};
 use super::shrinkage::{SourceDecision, SourceGuard};
 use super::source::RuleSource;
 use super::versions::{RuleVersions, SourceUpdate, StoreDiff};
@@ -90,11 +90,17 @@ impl RuleReloader {
             Ok(checks) => checks,
             Err(error) => {
                 counter!(names::RULE_LOAD_ERRORS).increment(1);
-                warn!(%error, "cannot read rules, keeping the active rules");
+                let error = format!("{error:#}");
+                warn!(error, "cannot read rules, keeping the active rules");
                 return;
             }
         };
-        self.load_stored().await;
+        if self.accepted.store_diff().is_none() {
+            let known = self.store.known().await;
+            if let Some(known) = self.reached(known) {
+                self.accepted.set_stored(known);
+            }
+        }
         let active_count = self.accepted.active_count();
         if let SourceDecision::Ignore { yields, event_due } =
             self.shrinkage.decide(active_count, &checks, Instant::now())
@@ -120,9 +126,9 @@ impl RuleReloader {
             self.hand_out(sender);
         }
         // Last, so that the new rules do not wait for the store.
-        if self.accepted.store_diff().is_some() {
-            let kept = self.store_versions().await;
-            self.reached(kept);
+        if let Some(diff) = self.accepted.store_diff() {
+            let stored = self.store_versions(diff).await;
+            self.reached(stored);
         }
     }
 
@@ -135,25 +141,13 @@ impl RuleReloader {
     /// Counts a source that is not taken over, and reports it to operators if that is due.
     fn keep_in_force(&self, active_count: Option<usize>, yields: usize, event_due: bool) {
         counter!(names::RULE_LOAD_ERRORS).increment(1);
-        if !event_due {
-            return;
-        }
-        let active_count = active_count.unwrap_or_default();
-        let text = format!(
-            "the source of the rules yields {yields} rules while {active_count} are in force; those stay. A \
-             source without any is taken over with --allow-no-rules only, one with less than half of \
-             them once it reads the same for 5 min"
-        );
-        (self.on_shrunk)(text);
-    }
-
-    /// Loads the fingerprints of the stored versions, if they are not known yet.
-    async fn load_stored(&mut self) {
-        if self.accepted.store_diff().is_none() {
-            let known = self.store.known().await;
-            if let Some(known) = self.reached(known) {
-                self.accepted.set_stored(known);
-            }
+        if event_due {
+            let active_count = active_count.unwrap_or_default();
+            (self.on_shrunk)(format!(
+                "the source of the rules yields {yields} rules while {active_count} are in force; \
+                 those stay. A source without any is taken over with --allow-no-rules only, one \
+                 with less than half of them once it reads the same for 5 min"
+            ));
         }
     }
 
@@ -164,50 +158,41 @@ impl RuleReloader {
         }
         let now_ms = Timestamp::now().as_millisecond();
         let versions = self.store.versions(rules).await;
-        if let Some(versions) = self.reached(versions) {
-            for version in versions {
-                if !self.accepted.remember(version.rule_id, &version.fields, now_ms) {
-                    warn!(
-                        rule.id = version.rule_id,
-                        "last good version of the rule is invalid for this version of the alerter, skipping it"
-                    );
-                }
+        for version in self.reached(versions).unwrap_or_default() {
+            if !self.accepted.remember(version.rule_id, &version.fields, now_ms) {
+                warn!(
+                    rule.id = version.rule_id,
+                    "last good version of the rule is invalid for this version of the alerter, skipping it"
+                );
             }
         }
     }
 
     /// Brings the store in line with the accepted versions.
-    async fn store_versions(&mut self) -> Result<(), LastGoodError> {
-        let Some(StoreDiff { put, gone }) = self.accepted.store_diff() else { return Ok(()) };
-        for forms in put.chunks(ROWS_MAX) {
-            self.store.put(forms).await?;
-            self.accepted.put(forms);
+    async fn store_versions(&mut self, diff: StoreDiff) -> Result<(), sqlx::Error> {
+        for versions in diff.put.chunks(ROWS_MAX) {
+            self.store.put(versions).await?;
+            self.accepted.stored(versions, &[]);
         }
-        for rules in gone.chunks(ROWS_MAX) {
+        for rules in diff.gone.chunks(ROWS_MAX) {
             self.store.remove(rules).await?;
-            self.accepted.removed(rules);
+            self.accepted.stored(&[], rules);
         }
         Ok(())
     }
 
     /// Tracks whether the store is reachable. An outage is logged once.
-    fn reached<T>(&mut self, result: Result<T, LastGoodError>) -> Option<T> {
+    fn reached<T>(&mut self, result: Result<T, sqlx::Error>) -> Option<T> {
         let was_unreachable = std::mem::replace(&mut self.unreachable, result.is_err());
-        match result {
-            Ok(found) => {
-                if was_unreachable {
-                    info!("storing last good versions of rules recovered");
-                }
-                Some(found)
+        if let Err(error) = &result {
+            counter!(names::LAST_GOOD_ERRORS).increment(1);
+            if !was_unreachable {
+                warn!(%error, "cannot store last good versions of rules, rules load without them");
             }
-            Err(error) => {
-                counter!(names::LAST_GOOD_ERRORS).increment(1);
-                if !was_unreachable {
-                    warn!(%error, "cannot store last good versions of rules, rules load without them");
-                }
-                None
-            }
+        } else if was_unreachable {
+            info!("storing last good versions of rules recovered");
         }
+        result.ok()
     }
 }
 

@@ -4,14 +4,13 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use anyhow::Context;
+use serde::Serialize;
 
 use super::last_good::{LastGoodStore, StoredVersion};
 use super::versions::RuleVersions;
 use crate::rules::index::RuleSet;
 use crate::rules::loading::source::RuleSource;
-use crate::rules::rule::TEMPLATE_TENANT;
-use crate::rules::validation::fields::FieldError;
 use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// The rules at one moment.
@@ -21,32 +20,24 @@ pub struct RulesSnapshot {
     pub rules: RuleSet,
     /// The rules that are invalid as they are written now.
     pub refused: Vec<InvalidRule>,
+    /// The wall clocks at which the last good versions of invalid rules were accepted.
+    pub last_good: HashMap<i64, String>,
     /// The warnings of the rules that have any.
     pub warnings: HashMap<i64, Vec<String>>,
 }
 
 /// An invalid rule.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InvalidRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
     /// Tenant of the rule; `None`: the tenant cannot be read either.
+    #[serde(skip)]
     pub customer_id: Option<i64>,
     /// Problems of the rule: the field, and the remedy.
     pub problems: Vec<String>,
-    /// The version that is evaluated instead.
-    pub last_good: LastGood,
-}
-
-/// The version of an invalid rule that is evaluated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LastGood {
-    /// The version that was accepted at this wall clock.
-    Since(String),
-    /// None: no good version was ever stored, or the stored version is invalid now.
-    None,
-    /// Unknown: the store was not queried, because no MySQL was given.
-    NotAsked,
+    /// What is evaluated instead of the rule, in words.
+    pub instead: String,
 }
 
 impl RulesSnapshot {
@@ -54,12 +45,10 @@ impl RulesSnapshot {
     pub async fn read(source: &RuleSource, store: Option<LastGoodStore>) -> anyhow::Result<Self> {
         let checks = source.load().await?;
         let unknown = RuleVersions::default().unknown(&checks);
-        let versions = match store {
-            Some(store) if !unknown.is_empty() => Some(store.versions(&unknown).await?),
-            Some(_) => Some(Vec::new()),
-            None => None,
-        };
-        Ok(Self::new(checks, versions))
+        let Some(store) = store else { return Ok(Self::new(checks, None)) };
+        let versions = store.versions(&unknown).await;
+        let versions = versions.context("cannot read t_alert_rule_last_good")?;
+        Ok(Self::new(checks, Some(versions)))
     }
 
     /// Combines these rules with the stored versions of the invalid ones; `None`: the store was not
@@ -68,44 +57,32 @@ impl RulesSnapshot {
         let mut accepted = RuleVersions::default();
         let asked = versions.is_some();
         let versions = versions.into_iter().flatten();
-        let standing: HashMap<i64, String> = versions
+        let last_good: HashMap<i64, String> = versions
             .filter(|version| accepted.remember(version.rule_id, &version.fields, 0))
             .map(|version| (version.rule_id, version.accepted_at))
             .collect();
-        let last_good = |id: Option<i64>| match id.and_then(|id| standing.get(&id)) {
-            Some(accepted_at) => LastGood::Since(accepted_at.clone()),
-            None if asked => LastGood::None,
-            None => LastGood::NotAsked,
+        let instead = |id: Option<i64>| match id.and_then(|id| last_good.get(&id)) {
+            Some(at) => format!("judged by its last good version, accepted {at}"),
+            None if asked => "not judged: no good version of it is kept".to_owned(),
+            None => "--mysql-url tells whether a last good version of it is kept".to_owned(),
         };
-        let refused = checks.iter().filter_map(|check| {
-            let RuleStatus::Invalid(problems) = &check.checked else { return None };
-            let said = |one: &FieldError| format!("{}: {}", one.field, one.message);
-            Some(InvalidRule {
-                id: check.id,
-                customer_id: tenant(&check.form),
-                problems: problems.iter().map(said).collect(),
-                last_good: last_good(check.id),
-            })
-        });
-        let refused = refused.collect();
-        let warned = checks.iter().filter(|check| !check.warnings.is_empty());
-        let warnings = warned.filter_map(|check| {
-            let warnings = check.warnings.iter().map(ToString::to_string);
-            Some((check.id?, warnings.collect::<Vec<_>>()))
-        });
-        let warnings = warnings.collect();
+        let mut refused = Vec::new();
+        let mut warnings = HashMap::new();
+        for check in &checks {
+            if let RuleStatus::Invalid(problems) = &check.checked {
+                refused.push(InvalidRule {
+                    id: check.id,
+                    customer_id: check.customer_id,
+                    problems: problems.iter().map(ToString::to_string).collect(),
+                    instead: instead(check.id),
+                });
+            }
+            if let (Some(id), false) = (check.id, check.warnings.is_empty()) {
+                warnings.insert(id, check.warnings.iter().map(ToString::to_string).collect());
+            }
+        }
         accepted.take(checks, 0);
-        Self { rules: accepted.rules(), refused, warnings }
-    }
-}
-
-fn tenant(form: &str) -> Option<i64> {
-    let fields: Map<String, Value> = serde_json::from_str(form).ok()?;
-    match fields.get("customer_id") {
-        None | Some(Value::Null) => Some(TEMPLATE_TENANT),
-        Some(Value::Number(number)) => number.as_i64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(_) => None,
+        Self { rules: accepted.rules(), refused, last_good, warnings }
     }
 }
 
@@ -134,11 +111,13 @@ mod tests {
         let [second, third] = &snapshot.refused[..] else { panic!("{:?}", snapshot.refused) };
         assert_eq!((second.id, second.customer_id), (Some(2), Some(7)));
         assert_eq!(second.problems, ["threshold_max: must be a number"]);
-        assert_eq!(second.last_good, LastGood::Since("2025-09-02 12:00:00".into()));
-        assert_eq!((third.customer_id, &third.last_good), (None, &LastGood::None));
+        assert_eq!(snapshot.last_good, HashMap::from([(2, "2025-09-02 12:00:00".to_owned())]));
+        assert!(second.instead.ends_with("last good version, accepted 2025-09-02 12:00:00"));
+        assert_eq!(third.customer_id, None);
+        assert!(third.instead.starts_with("not judged"), "{third:?}");
         assert_eq!(third.problems.len(), 2, "{third:?}");
 
         let unasked = RulesSnapshot::new(checks(), None);
-        assert!(unasked.refused.iter().all(|one| one.last_good == LastGood::NotAsked));
+        assert!(unasked.refused.iter().all(|one| one.instead.starts_with("--mysql-url")));
     }
 }

@@ -4,13 +4,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, ensure};
 use ljwx_ledger::mysql::MySqlPool;
 use serde_json::{Map, Value};
 use sqlx::mysql::MySqlRow;
 use sqlx::{Column, Row};
 
 use super::last_good::LastGoodStore;
-use super::source_file::{self, FileError};
+use super::source_file;
 use crate::rules::validation::together::check_together;
 use crate::rules::validation::{self, CheckedRule};
 
@@ -27,23 +28,12 @@ pub enum RuleSource {
     File(PathBuf),
 }
 
-/// The reason why the source gave no rules.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The table cannot be read.
-    #[error("cannot read t_alert_rules: {0}")]
-    Table(#[from] sqlx::Error),
-    /// The file as a whole is invalid.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
 impl RuleSource {
     /// Reads and validates all rules.
-    pub async fn load(&self) -> Result<Vec<CheckedRule>, LoadError> {
+    pub async fn load(&self) -> anyhow::Result<Vec<CheckedRule>> {
         match self {
-            Self::Table(pool) => Ok(load(pool).await?),
-            Self::File(path) => Ok(source_file::load(path)?),
+            Self::Table(pool) => load(pool).await.context("cannot read t_alert_rules"),
+            Self::File(path) => source_file::load(path),
         }
     }
 
@@ -54,17 +44,15 @@ impl RuleSource {
 }
 
 /// Reads and validates every row.
-async fn load(pool: &MySqlPool) -> Result<Vec<CheckedRule>, sqlx::Error> {
+async fn load(pool: &MySqlPool) -> anyhow::Result<Vec<CheckedRule>> {
     // As text, every column of every variant (numbers, times, JSON) has one form.
     let query = format!("SELECT * FROM t_alert_rules LIMIT {}", RULES_MAX + 1);
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_all(pool).await?;
-    if rows.len() > RULES_MAX {
-        let message = format!("t_alert_rules has more than {RULES_MAX} rows");
-        return Err(sqlx::Error::Protocol(message));
+    ensure!(rows.len() <= RULES_MAX, "t_alert_rules has more than {RULES_MAX} rows");
+    let mut checks = Vec::with_capacity(rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        checks.push(validation::check(&fields(row)?, at + 1));
     }
-    let check = |(at, row)| Ok::<_, sqlx::Error>(validation::check(&fields(row)?, at + 1));
-    let mut checks: Vec<CheckedRule> =
-        rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
     check_together(&mut checks);
     Ok(checks)
 }

@@ -4,78 +4,54 @@
 //! the table's columns. A file of another form is invalid as a whole. An invalid rule does not
 //! affect the other rules.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use anyhow::{Context, bail};
+use serde_json::Value;
 
 use crate::rules::validation::fields::FIELDS;
 use crate::rules::validation::together::check_together;
 use crate::rules::validation::{self, CheckedRule};
 
-/// The reason why a file gave no rules.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The file cannot be read.
-    #[error("cannot read the rules file: {0}")]
-    Unreadable(#[from] std::io::Error),
-    /// The file is not YAML.
-    #[error("the rules file is not YAML: {0}")]
-    NotYaml(#[from] serde_norway::Error),
-    /// The file is YAML of another form.
-    #[error("the rules file must be a list of rules, or have that list under `rules`")]
-    OtherForm,
-}
+/// The problem of a file that is YAML of another form.
+const OTHER_FORM: &str = "the rules file must be a list of rules, or have that list under `rules`";
 
 /// Reads and validates the rules of a file.
-pub fn load(path: &Path) -> Result<Vec<CheckedRule>, FileError> {
-    parse(&std::fs::read_to_string(path)?)
+pub fn load(path: &Path) -> anyhow::Result<Vec<CheckedRule>> {
+    parse(&std::fs::read_to_string(path).context("cannot read the rules file")?)
 }
 
 /// Validates the rules of a file's text.
-pub fn parse(text: &str) -> Result<Vec<CheckedRule>, FileError> {
-    let document: Value = serde_norway::from_str(text)?;
+pub fn parse(text: &str) -> anyhow::Result<Vec<CheckedRule>> {
+    let document: Value = serde_norway::from_str(text).context("the rules file is not YAML")?;
     let list = match document {
         Value::Null => Vec::new(),
         Value::Array(list) => list,
         Value::Object(mut fields) if fields.len() == 1 => match fields.remove("rules") {
             Some(Value::Array(list)) => list,
-            _ => return Err(FileError::OtherForm),
+            _ => bail!(OTHER_FORM),
         },
-        _ => return Err(FileError::OtherForm),
+        _ => bail!(OTHER_FORM),
     };
-    let entries: Option<Vec<Map<String, Value>>> = list
-        .into_iter()
-        .map(|entry| if let Value::Object(fields) = entry { Some(fields) } else { None })
-        .collect();
-    let mut checks: Vec<_> = entries
-        .ok_or(FileError::OtherForm)?
-        .iter()
-        .enumerate()
-        .map(|(at, fields)| without_unknown_fields(validation::check(fields, at + 1), fields))
-        .collect();
-    invalidate_shared_numbers(&mut checks);
-    check_together(&mut checks);
-    Ok(checks)
-}
-
-/// Makes a rule with unknown fields invalid: a misspelt field would silently be missing. A table
-/// may have other columns; a file has no reason to.
-fn without_unknown_fields(mut check: CheckedRule, fields: &Map<String, Value>) -> CheckedRule {
-    let unknown: Vec<_> =
-        fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
-    if !unknown.is_empty() {
-        check.add_error("fields", format!("no such field: {}", unknown.join(", ")));
-    }
-    check
-}
-
-fn invalidate_shared_numbers(checks: &mut [CheckedRule]) {
-    let mut taken = std::collections::HashSet::new();
-    for check in checks {
+    let (mut checks, mut taken) = (Vec::with_capacity(list.len()), HashSet::new());
+    for (at, entry) in list.iter().enumerate() {
+        let fields = entry.as_object().context(OTHER_FORM)?;
+        let mut check = validation::check(fields, at + 1);
+        // A misspelt field would silently be missing. A table may have other columns; a file has no
+        // reason to.
+        let unknown = fields.keys().map(String::as_str).filter(|name| !FIELDS.contains(name));
+        let unknown: Vec<&str> = unknown.collect();
+        if !unknown.is_empty() {
+            check.add_error("fields", format!("no such field: {}", unknown.join(", ")));
+        }
         if check.id.is_some_and(|id| !taken.insert(id)) {
             check.add_error("id", "another rule above has this number".to_owned());
         }
+        checks.push(check);
     }
+    check_together(&mut checks);
+    Ok(checks)
 }
 
 #[cfg(test)]
@@ -86,11 +62,13 @@ mod tests {
     const RULE: &str = "id: 1\n  physical_sign: heart_rate\n  threshold_max: 100\n";
 
     fn problems(text: &str) -> Vec<String> {
-        let problems = |check: CheckedRule| match check.checked {
-            RuleStatus::Invalid(problems) => problems,
+        let problems = |CheckedRule { name, checked, .. }: CheckedRule| match checked {
+            RuleStatus::Invalid(problems) => {
+                problems.iter().map(|one| format!("{name}: {one}")).collect()
+            }
             _ => Vec::new(),
         };
-        parse(text).unwrap().into_iter().flat_map(problems).map(|one| one.to_string()).collect()
+        parse(text).unwrap().into_iter().flat_map(problems).collect()
     }
 
     #[test]

@@ -16,33 +16,17 @@ use crate::rules::validation::lints::RuleWarning;
 use crate::rules::validation::{self, CheckedRule, RuleStatus};
 
 /// An accepted version of a rule.
-#[derive(Debug, Clone)]
-struct GoodVersion {
-    rule: Arc<Rule>,
-    form: Arc<str>,
-    fingerprint: String,
-}
-
-impl GoodVersion {
-    fn new(rule: Rule, form: String, from: impl FnOnce(&str) -> i64) -> Self {
-        let fingerprint = Uuid::new_v5(&Uuid::NAMESPACE_OID, form.as_bytes()).simple().to_string();
-        let from_ms = from(&fingerprint);
-        Self { rule: Arc::new(Rule { from_ms, ..rule }), form: form.into(), fingerprint }
-    }
-}
-
-/// An accepted version that is to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionToStore {
-    /// Number of the rule.
-    pub rule_id: i64,
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoodVersion {
+    /// The rule.
+    pub rule: Arc<Rule>,
     /// The rule's fields, as JSON.
     pub form: Arc<str>,
-    /// The identity of the version.
-    pub known_by: VersionStamp,
+    /// Hash of the fields: 32 characters.
+    pub fingerprint: String,
 }
 
-/// The identity of an accepted version.
+/// The identity of a stored version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionStamp {
     /// Hash of the fields: 32 characters.
@@ -52,10 +36,10 @@ pub struct VersionStamp {
 }
 
 /// The difference between the store and the accepted versions.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct StoreDiff {
     /// Versions that are new or have changed, in the order of their rules.
-    pub put: Vec<VersionToStore>,
+    pub put: Vec<GoodVersion>,
     /// Rules that were removed, in their order.
     pub gone: Vec<i64>,
 }
@@ -81,20 +65,8 @@ pub struct SourceUpdate {
     pub new_problems: Vec<(String, String)>,
 }
 
-impl SourceUpdate {
-    fn count(&mut self, warnings: &[RuleWarning]) {
-        for warning in warnings {
-            match warning {
-                RuleWarning::Weakens(_) => self.weakens += 1,
-                RuleWarning::CannotOpen(_) => self.cannot_open += 1,
-                RuleWarning::Doubt(_) => {}
-            }
-        }
-    }
-}
-
-/// The problems of a rule as they were logged last, and the version that they concern. An invalid
-/// rule has no version.
+/// The problems of a rule as they were logged last, and the version that they concern. The same text
+/// about another version is new. An invalid rule has no version.
 type Complaint = (Option<i64>, String);
 
 /// The accepted versions.
@@ -123,10 +95,9 @@ impl RuleVersions {
 
     /// Returns how many rules are accepted, or were before a restart; `None`: not known yet.
     pub fn active_count(&self) -> Option<usize> {
-        if self.good.is_empty() {
-            self.kept.as_ref().map(HashMap::len)
-        } else {
-            Some(self.good.len())
+        match self.good.len() {
+            0 => self.kept.as_ref().map(HashMap::len),
+            count => Some(count),
         }
     }
 
@@ -145,7 +116,9 @@ impl RuleVersions {
         match check.checked {
             RuleStatus::Valid(rule) if rule.id == rule_id => {
                 let from_ms = self.stored_of(rule_id).map_or(now_ms, |kept| kept.from_ms);
-                self.good.insert(rule_id, GoodVersion::new(*rule, check.form, |_| from_ms));
+                let fingerprint = fingerprint(&check.form);
+                let (rule, form) = (Arc::new(Rule { from_ms, ..*rule }), check.form.into());
+                self.good.insert(rule_id, GoodVersion { rule, form, fingerprint });
                 self.remembered = true;
                 true
             }
@@ -175,7 +148,13 @@ impl RuleVersions {
             match check.checked {
                 RuleStatus::Valid(rule) => {
                     self.mentioned.insert(rule.id);
-                    taken.count(&check.warnings);
+                    for warning in &check.warnings {
+                        match warning {
+                            RuleWarning::Weakens(_) => taken.weakens += 1,
+                            RuleWarning::CannotOpen(_) => taken.cannot_open += 1,
+                            RuleWarning::Doubt(_) => {}
+                        }
+                    }
                     version = Some(rule.version);
                     let known = before.remove(&rule.id);
                     let (good, changed) = self.accept(*rule, check.form, known, now_ms);
@@ -185,9 +164,7 @@ impl RuleVersions {
                 RuleStatus::Deleted => {}
                 RuleStatus::Event => taken.events += 1,
                 RuleStatus::Invalid(problems) => {
-                    said.extend(
-                        problems.iter().map(|one| format!("{}: {}", one.field, one.message)),
-                    );
+                    said.extend(problems.iter().map(ToString::to_string));
                     taken.refused += 1;
                     refused.extend(check.id);
                 }
@@ -206,7 +183,11 @@ impl RuleVersions {
             }
         }
         taken.changed |= !before.is_empty();
-        taken.new_problems = self.new_complaints(complaints);
+        let new =
+            complaints.iter().filter(|(name, said)| self.complaints.get(*name) != Some(*said));
+        taken.new_problems = new.map(|(name, (_, said))| (name.clone(), said.clone())).collect();
+        taken.new_problems.sort();
+        self.complaints = complaints;
         taken
     }
 
@@ -219,25 +200,26 @@ impl RuleVersions {
         known: Option<GoodVersion>,
         now_ms: i64,
     ) -> (GoodVersion, bool) {
-        match known {
-            Some(known) if *known.form == *form => (known, false),
-            // An edit that keeps the version number keeps the start of the version too.
-            Some(known) if known.rule.version == rule.version => {
-                // Time without data is not counted while a rule is disabled. Count from now.
-                let begins = rule.enabled && !known.rule.enabled;
-                let from_ms = if begins { now_ms } else { known.rule.from_ms };
-                (GoodVersion::new(rule, form, |_| from_ms), true)
+        let known = match known {
+            Some(known) if *known.form == *form => return (known, false),
+            known => known.map(|known| known.rule),
+        };
+        let fingerprint = fingerprint(&form);
+        let from_ms = match known {
+            // An edit that keeps the version number keeps the start of the version too. But time
+            // without data is not counted while a rule is disabled.
+            Some(known) => {
+                let goes_on = known.version == rule.version && (known.enabled || !rule.enabled);
+                if goes_on { known.from_ms } else { now_ms }
             }
-            known => {
-                // Only after a restart: if the fingerprint is equal, the version is the same.
-                let kept = self.stored_of(rule.id).filter(|_| known.is_none());
-                let from = |fingerprint: &str| {
-                    kept.filter(|kept| kept.fingerprint == fingerprint)
-                        .map_or(now_ms, |kept| kept.from_ms)
-                };
-                (GoodVersion::new(rule, form, from), true)
+            // After a restart: if the fingerprint is equal, the version is the same.
+            None => {
+                let kept = self.stored_of(rule.id).filter(|kept| kept.fingerprint == fingerprint);
+                kept.map_or(now_ms, |kept| kept.from_ms)
             }
-        }
+        };
+        let (rule, form) = (Arc::new(Rule { from_ms, ..rule }), form.into());
+        (GoodVersion { rule, form, fingerprint }, true)
     }
 
     /// Returns the set of accepted rules.
@@ -249,22 +231,13 @@ impl RuleVersions {
     /// versions are not known yet.
     pub fn store_diff(&self) -> Option<StoreDiff> {
         let kept = self.kept.as_ref()?;
-        let is_kept = |id, good: &GoodVersion| {
-            kept.get(id).is_some_and(|kept| kept.fingerprint == good.fingerprint)
+        let is_kept = |good: &GoodVersion| {
+            kept.get(&good.rule.id).is_some_and(|kept| kept.fingerprint == good.fingerprint)
         };
-        let new = self.good.iter().filter(|(id, good)| !is_kept(id, good));
-        let mut put: Vec<VersionToStore> = new
-            .map(|(id, good)| VersionToStore {
-                rule_id: *id,
-                form: Arc::clone(&good.form),
-                known_by: VersionStamp {
-                    fingerprint: good.fingerprint.clone(),
-                    from_ms: good.rule.from_ms,
-                },
-            })
-            .collect();
+        let new = self.good.values().filter(|good| !is_kept(good));
+        let mut put: Vec<GoodVersion> = new.cloned().collect();
         // Sorted, so that two replicas never deadlock.
-        put.sort_by_key(|kept| kept.rule_id);
+        put.sort_by_key(|good| good.rule.id);
         let mut gone: Vec<i64> =
             kept.keys().copied().filter(|id| !self.mentioned.contains(id)).collect();
         gone.sort_unstable();
@@ -276,31 +249,21 @@ impl RuleVersions {
         self.kept = Some(kept);
     }
 
-    /// Records that these versions are stored now.
-    pub fn put(&mut self, forms: &[VersionToStore]) {
-        let forms = forms.iter().map(|form| (form.rule_id, form.known_by.clone()));
-        if let Some(kept) = &mut self.kept {
-            kept.extend(forms);
+    /// Records that these versions are stored now, and nothing of the rules that are `gone`.
+    pub fn stored(&mut self, put: &[GoodVersion], gone: &[i64]) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.extend(put.iter().map(|good| {
+            let (fingerprint, from_ms) = (good.fingerprint.clone(), good.rule.from_ms);
+            (good.rule.id, VersionStamp { fingerprint, from_ms })
+        }));
+        for rule_id in gone {
+            kept.remove(rule_id);
         }
     }
+}
 
-    /// Records that nothing is stored of these rules now.
-    pub fn removed(&mut self, rules: &[i64]) {
-        for rule_id in rules {
-            self.kept.as_mut().and_then(|kept| kept.remove(rule_id));
-        }
-    }
-
-    /// Returns the new ones of `complaints`, and keeps all of them for the next comparison. The
-    /// same text about another version is new.
-    fn new_complaints(&mut self, complaints: HashMap<String, Complaint>) -> Vec<(String, String)> {
-        let before = std::mem::replace(&mut self.complaints, complaints);
-        let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));
-        let mut new_problems: Vec<_> =
-            new.map(|(rule, (_, said))| (rule.clone(), said.clone())).collect();
-        new_problems.sort();
-        new_problems
-    }
+fn fingerprint(form: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, form.as_bytes()).simple().to_string()
 }
 
 #[cfg(test)]

@@ -35,13 +35,10 @@ fn look(
     let StoreDiff { put, gone } = accepted.store_diff().unwrap();
     store.writes += put.len() + gone.len();
     gone.iter().for_each(|id| drop(store.forms.remove(id)));
-    for kept in &put {
-        store
-            .forms
-            .insert(kept.rule_id, (Arc::clone(&kept.form), kept.known_by.fingerprint.clone()));
+    for good in &put {
+        store.forms.insert(good.rule.id, (Arc::clone(&good.form), good.fingerprint.clone()));
     }
-    accepted.put(&put);
-    accepted.removed(&gone);
+    accepted.stored(&put, &gone);
     taken
 }
 
@@ -225,8 +222,8 @@ fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_o
     assert_eq!(from(&accepted), Some(100), "the same version");
     accepted.take(rule(71, 2), 400);
     assert_eq!(from(&accepted), Some(400));
-    let kept = accepted.store_diff().unwrap().put.remove(0);
-    let known: HashMap<_, _> = [(1, kept.known_by)].into();
+    let GoodVersion { rule: kept, fingerprint, .. } = accepted.store_diff().unwrap().put.remove(0);
+    let known: HashMap<_, _> = [(1, VersionStamp { fingerprint, from_ms: kept.from_ms })].into();
     for (threshold, version, expected) in [(71, 2, 400), (72, 3, 500)] {
         let mut restarted = RuleVersions::default();
         restarted.set_stored(known.clone());

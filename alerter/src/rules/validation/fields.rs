@@ -45,7 +45,7 @@ pub const FIELDS: [&str; 32] = [
 pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
 
 /// The default time window of a rule, in seconds.
-pub(super) const WINDOW_SECONDS: i64 = 300;
+const WINDOW_SECONDS: i64 = 300;
 
 /// Returns the fields that are read, as JSON: the stored form of a rule. Nulls are included,
 /// because the version of a rule without a version number derives from them.
@@ -56,11 +56,9 @@ pub fn written(fields: &Map<String, Value>) -> String {
     serde_json::to_string(&looked_at).unwrap_or_default()
 }
 
-/// A problem with one field of one rule.
+/// A problem with one field of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// The rule, as `rule 7`, or its place if it has no number.
-    pub rule: String,
     /// The field.
     pub field: &'static str,
     /// The problem, and the remedy.
@@ -69,52 +67,23 @@ pub struct FieldError {
 
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}: {}", self.rule, self.field, self.message)
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 
-/// The fields of one rule, with their problems and the doubts about them so far.
+/// The fields of one rule, with their problems and the doubts about them so far. A doubt does not
+/// make the rule invalid.
 #[derive(Debug)]
-pub struct RuleFields<'a> {
-    fields: &'a Map<String, Value>,
-    rule: String,
-    problems: Vec<FieldError>,
-    doubts: Vec<String>,
+pub(super) struct RuleFields<'a> {
+    pub(super) fields: &'a Map<String, Value>,
+    pub(super) problems: Vec<FieldError>,
+    pub(super) doubts: Vec<String>,
 }
 
 impl<'a> RuleFields<'a> {
-    /// Returns the form of the rule at `place` in its source, counted from 1.
-    pub fn new(fields: &'a Map<String, Value>, place: usize) -> Self {
-        let rule = match fields.get("id").and_then(whole) {
-            Some(id) => format!("rule {id}"),
-            None => format!("rule at place {place}"),
-        };
-        Self { fields, rule, problems: Vec::new(), doubts: Vec::new() }
-    }
-
     /// Records a problem.
     pub fn add_error(&mut self, field: &'static str, message: impl Into<String>) {
-        self.problems.push(FieldError { rule: self.rule.clone(), field, message: message.into() });
-    }
-
-    /// Records a doubt, which does not make the rule invalid.
-    pub fn add_doubt(&mut self, doubt: String) {
-        self.doubts.push(doubt);
-    }
-
-    /// Removes and returns the doubts.
-    pub fn take_doubts(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.doubts)
-    }
-
-    /// Returns the problems.
-    pub fn into_errors(self) -> Vec<FieldError> {
-        self.problems
-    }
-
-    /// Whether there is no problem so far.
-    pub fn has_no_error(&self) -> bool {
-        self.problems.is_empty()
+        self.problems.push(FieldError { field, message: message.into() });
     }
 
     /// Returns a field's value. Blank texts and nulls count as absent.
@@ -137,12 +106,7 @@ impl<'a> RuleFields<'a> {
 
     /// Returns a field's number.
     pub fn number(&mut self, field: &'static str) -> Option<f64> {
-        let number = match self.value(field)? {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let number = number.filter(|number: &f64| number.is_finite());
+        let number = number(self.value(field)?);
         if number.is_none() {
             self.add_error(field, "must be a number");
         }
@@ -152,48 +116,66 @@ impl<'a> RuleFields<'a> {
     /// Returns a field's whole number between `min` and `max`, or `default` if the field is absent.
     pub fn whole(&mut self, field: &'static str, default: i64, min: i64, max: i64) -> i64 {
         let Some(value) = self.value(field) else { return default };
-        match whole(value).filter(|number| (min..=max).contains(number)) {
-            Some(number) => number,
-            None => {
-                self.add_error(field, format!("must be a whole number from {min} to {max}"));
-                default
-            }
-        }
+        whole(value).filter(|number| (min..=max).contains(number)).unwrap_or_else(|| {
+            self.add_error(field, format!("must be a whole number from {min} to {max}"));
+            default
+        })
+    }
+
+    /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the field
+    /// is absent.
+    pub fn milliseconds(&mut self, field: &'static str, default: i64, min: i64) -> i64 {
+        self.whole(field, default, min, SECONDS_MAX) * 1000
+    }
+
+    /// Returns a time of at least one second in milliseconds, if the field is set.
+    pub fn optional_milliseconds(&mut self, field: &'static str) -> Option<i64> {
+        self.value(field).is_some().then(|| self.milliseconds(field, 0, 1))
+    }
+
+    /// Returns the rule's time window, in milliseconds.
+    pub fn window_ms(&mut self) -> i64 {
+        self.milliseconds("time_window_seconds", WINDOW_SECONDS, 1)
     }
 
     /// Returns a field that is yes or no, or `default` if the field is absent.
     pub fn flag(&mut self, field: &'static str, default: bool) -> bool {
-        let Some(value) = self.value(field) else { return default };
-        match value {
-            Value::Bool(flag) => *flag,
-            value => match whole(value) {
-                Some(0) => false,
-                Some(1) => true,
-                _ => {
-                    self.add_error(field, "must be 0 or 1");
-                    default
-                }
-            },
+        match self.value(field).map(whole) {
+            None => default,
+            Some(Some(0)) => false,
+            Some(Some(1)) => true,
+            Some(_) => {
+                self.add_error(field, "must be 0 or 1");
+                default
+            }
         }
     }
 
     /// Returns a field that is a document, or the text of a document.
     pub fn document(&mut self, field: &'static str) -> Option<Value> {
         match self.value(field)? {
-            Value::String(text) => match serde_json::from_str(text) {
-                Ok(Value::Null) => None,
-                Ok(document) => Some(document),
-                Err(_) => {
-                    self.add_error(field, "is not JSON");
-                    None
-                }
-            },
+            Value::String(text) => {
+                let document: Result<Value, _> = serde_json::from_str(text);
+                let document = document.map_err(|_| self.add_error(field, "is not JSON"));
+                document.ok().filter(|document| !document.is_null())
+            }
             document => Some(document.clone()),
         }
     }
 }
 
-fn whole(value: &Value) -> Option<i64> {
+/// Reads a finite number, or the text of one.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| number.is_finite())
+}
+
+/// Reads a whole number, the text of one, or a yes or no.
+pub(super) fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.trim().parse().ok(),

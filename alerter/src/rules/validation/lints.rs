@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::rules::rule::{Rule, Trigger};
+use crate::rules::rule::Rule;
 use crate::rules::verdict::{MEAN_VALUES_MIN, Range};
 use crate::rules::vital::Vital;
 
@@ -52,10 +52,7 @@ pub fn lints(rule: &Rule) -> Vec<RuleWarning> {
     if !rule.enabled {
         return Vec::new();
     }
-    let doubts = match &rule.trigger {
-        Trigger::Range(range) => of_range(range),
-        Trigger::Conditions(_) | Trigger::NoData(_) => Vec::new(),
-    };
+    let doubts = rule.range().map(of_range).unwrap_or_default();
     doubts.into_iter().map(RuleWarning::Doubt).chain(cannot_open(rule)).collect()
 }
 
@@ -71,11 +68,7 @@ fn cannot_open(rule: &Rule) -> Option<RuleWarning> {
     let trend = too_short(trend - 1, window_ms).map(|remedy| {
         format!("trend_duration of {trend} does not fit into {} s {remedy}", window_ms / 1000)
     });
-    let deviation = match &rule.trigger {
-        Trigger::Range(range) => range.deviation,
-        Trigger::Conditions(_) | Trigger::NoData(_) => None,
-    };
-    let deviation = deviation.and_then(|deviation| {
+    let deviation = rule.range().and_then(|range| range.deviation).and_then(|deviation| {
         let remedy = too_short(MEAN_VALUES_MIN, deviation.window_ms)?;
         let seconds = deviation.window_ms / 1000;
         Some(format!(

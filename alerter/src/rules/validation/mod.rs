@@ -2,20 +2,17 @@
 //!
 //! Pure. Rows of the platform, entries of a file and `rules check` are validated in the same way.
 
-mod active_hours;
-mod channels;
 pub mod fields;
 pub mod lints;
 mod policy;
 mod rule;
 pub mod together;
 mod trigger;
-mod windows;
 
 use serde_json::{Map, Value};
 
-use crate::rules::rule::Rule;
-use crate::rules::validation::fields::{FieldError, RuleFields, written};
+use crate::rules::rule::{Rule, TEMPLATE_TENANT};
+use crate::rules::validation::fields::{FieldError, RuleFields, whole, written};
 use crate::rules::validation::lints::{RuleWarning, lints};
 use crate::rules::validation::rule::rule;
 
@@ -37,6 +34,10 @@ pub enum RuleStatus {
 pub struct CheckedRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
+    /// The rule in words: its number, or its place if it has none.
+    pub name: String,
+    /// Tenant of the rule; `None`: the tenant cannot be read.
+    pub customer_id: Option<i64>,
     /// The result of the validation.
     pub checked: RuleStatus,
     /// Warnings, which do not make the rule invalid.
@@ -48,9 +49,7 @@ pub struct CheckedRule {
 impl CheckedRule {
     /// Makes the rule invalid because of a problem with one field.
     pub fn add_error(&mut self, field: &'static str, message: String) {
-        let rule =
-            self.id.map_or_else(|| "a rule without a number".into(), |id| format!("rule {id}"));
-        let problem = FieldError { rule, field, message };
+        let problem = FieldError { field, message };
         match &mut self.checked {
             RuleStatus::Invalid(problems) => problems.push(problem),
             checked => *checked = RuleStatus::Invalid(vec![problem]),
@@ -60,30 +59,37 @@ impl CheckedRule {
 
 /// Validates the rule written at `place` (from 1) in its source.
 pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
-    let mut form = RuleFields::new(fields, place);
+    let mut form = RuleFields { fields, problems: Vec::new(), doubts: Vec::new() };
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
-    let done =
-        |checked| CheckedRule { id: known, checked, warnings: Vec::new(), form: written(fields) };
+    let name = known.map_or_else(|| format!("rule at place {place}"), |id| format!("rule {id}"));
+    let customer_id = form.value("customer_id").map_or(Some(TEMPLATE_TENANT), whole);
+    let done = |checked, warnings| CheckedRule {
+        id: known,
+        name,
+        customer_id,
+        checked,
+        warnings,
+        form: written(fields),
+    };
     if form.flag("is_deleted", false) {
-        return done(RuleStatus::Deleted);
+        return done(RuleStatus::Deleted, Vec::new());
     }
     if form.text("physical_sign").as_deref() == Some("event") {
-        return done(RuleStatus::Event);
+        return done(RuleStatus::Event, Vec::new());
     }
-    if known.is_none() && form.has_no_error() {
+    if known.is_none() && form.problems.is_empty() {
         form.add_error("id", "is missing: give the rule a number of its own");
     }
-    let rule = rule(&mut form, id, fields);
-    let mut warnings: Vec<_> = form.take_doubts().into_iter().map(RuleWarning::Doubt).collect();
-    let checked = match rule {
-        Some(rule) if form.has_no_error() => {
+    let rule = rule(&mut form, id);
+    let mut warnings: Vec<_> = form.doubts.into_iter().map(RuleWarning::Doubt).collect();
+    match rule {
+        Some(rule) if form.problems.is_empty() => {
             warnings.extend(lints(&rule));
-            RuleStatus::Valid(Box::new(rule))
+            done(RuleStatus::Valid(Box::new(rule)), warnings)
         }
-        _ => RuleStatus::Invalid(form.into_errors()),
-    };
-    CheckedRule { id: known, checked, warnings, form: written(fields) }
+        _ => done(RuleStatus::Invalid(form.problems), warnings),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::fields::{RuleFields, SECONDS_MAX, WINDOW_SECONDS};
+use super::fields::{RuleFields, SECONDS_MAX};
 use crate::rules::policy::{Escalation, FlapLimits, Policy};
 use crate::rules::severity::Severity;
 
@@ -24,51 +24,37 @@ pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Policy {
         if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
     };
     let trend = counted(form, "trend_duration");
-    let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
-    if trend - 1 > window {
-        form.add_error("trend_duration", format!("{trend} readings cannot lie within {window} s"));
+    let window_ms = form.window_ms();
+    if (trend - 1) * 1000 > window_ms {
+        let problem = format!("{trend} readings cannot lie within {} s", window_ms / 1000);
+        form.add_error("trend_duration", problem);
     }
-    let repeat = form
-        .value("repeat_interval_seconds")
-        .is_some()
-        .then(|| form.whole("repeat_interval_seconds", 0, 1, SECONDS_MAX));
-    let clear_after = counted(form, "clear_after");
-    let cooldown = form.whole("cooldown_seconds", 600, 0, SECONDS_MAX);
-    let flap_openings = form.whole("flap_openings", FLAP_OPENINGS, 2, TREND_MAX);
-    let flap_window = form.whole("flap_window_seconds", FLAP_WINDOW_SECONDS, 1, SECONDS_MAX);
-    let severity = severity(form);
-    let escalation = escalation(form);
     Policy {
-        // All at most TREND_MAX, so they fit.
+        // Runs and openings are at most TREND_MAX, so they fit.
         trend: trend as usize,
-        clear_after: clear_after as u32,
-        window_ms: window * 1000,
-        cooldown_ms: cooldown * 1000,
-        repeat_ms: repeat.map(|seconds| seconds * 1000),
-        severity,
-        escalation,
-        flap: FlapLimits { openings: flap_openings as usize, window_ms: flap_window * 1000 },
+        window_ms,
+        repeat_ms: form.optional_milliseconds("repeat_interval_seconds"),
+        clear_after: counted(form, "clear_after") as u32,
+        cooldown_ms: form.milliseconds("cooldown_seconds", 600, 0),
+        flap: FlapLimits {
+            openings: form.whole("flap_openings", FLAP_OPENINGS, 2, TREND_MAX) as usize,
+            window_ms: form.milliseconds("flap_window_seconds", FLAP_WINDOW_SECONDS, 1),
+        },
+        severity: severity(form),
+        escalation: escalation(form),
     }
 }
 
 /// Reads the severity. If both fields are set, the higher severity counts: the platform's default
 /// for either column is minor. A word that is no severity is passed over beside one that is.
 fn severity(form: &mut RuleFields<'_>) -> Severity {
-    let (mut severities, mut unknown) = (Vec::new(), Vec::new());
-    for field in ["severity_level", "level"] {
-        let Some(word) = form.text(field) else { continue };
-        match Severity::from_word(&word) {
-            Some(severity) => severities.push(severity),
-            None => unknown.push((
-                field,
-                format!("{word} is no severity: info, minor, moderate, major, critical"),
-            )),
-        }
-    }
-    let known = severities.into_iter().max();
-    for (field, problem) in unknown {
+    let words = ["severity_level", "level"].map(|field| (field, form.text(field)));
+    let known = words.iter().filter_map(|(_, word)| Severity::from_word(word.as_deref()?)).max();
+    for (field, word) in words {
+        let Some(word) = word.filter(|word| Severity::from_word(word).is_none()) else { continue };
+        let problem = format!("{word} is no severity: info, minor, moderate, major, critical");
         match known {
-            Some(_) => form.add_doubt(format!("{field}: {problem}; the other field counts")),
+            Some(_) => form.doubts.push(format!("{field}: {problem}; the other field counts")),
             None => form.add_error(field, problem),
         }
     }
@@ -84,14 +70,9 @@ fn escalation(form: &mut RuleFields<'_>) -> Vec<Escalation> {
     };
     let steps: Option<Vec<_>> =
         document.as_array().and_then(|steps| steps.iter().map(step).collect());
-    match steps {
-        Some(steps) if steps.is_sorted_by(|a, b| a.after_ms < b.after_ms) => steps,
-        _ => {
-            form.add_error(
-                "escalation",
-                "must be a list of {after_seconds, to} in rising order of time",
-            );
-            Vec::new()
-        }
-    }
+    steps.filter(|steps| steps.is_sorted_by(|a, b| a.after_ms < b.after_ms)).unwrap_or_else(|| {
+        let problem = "must be a list of {after_seconds, to} in rising order of time";
+        form.add_error("escalation", problem);
+        Vec::new()
+    })
 }

@@ -24,8 +24,11 @@ fn valid(change: Value) -> Rule {
 }
 
 fn problems(change: Value) -> Vec<String> {
-    match checked(change).checked {
-        RuleStatus::Invalid(problems) => problems.iter().map(ToString::to_string).collect(),
+    let CheckedRule { name, checked, .. } = checked(change);
+    match checked {
+        RuleStatus::Invalid(problems) => {
+            problems.iter().map(|one| format!("{name}: {one}")).collect()
+        }
         other => panic!("{other:?}"),
     }
 }

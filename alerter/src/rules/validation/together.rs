@@ -1,12 +1,15 @@
 //! Checks what the rules of an installation make together. The rules alone are valid.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::lints::RuleWarning;
-use super::windows::invalidate_surplus;
 use super::{CheckedRule, RuleStatus};
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT};
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
+
+/// Different times without data of all rules together, at most. Every partition stores from when
+/// each of these windows counts.
+const WINDOWS_MAX: usize = 64;
 
 /// Most overridden rules that one warning names.
 const NAMED_MAX: usize = 10;
@@ -15,20 +18,42 @@ const NAMED_MAX: usize = 10;
 /// other rules.
 pub fn check_together(checks: &mut [CheckedRule]) {
     invalidate_surplus(checks);
-    warn_of_weaker(checks);
-}
-
-/// Adds a warning to each rule of a tenant that is less severe than a rule of the template that it
-/// overrides.
-fn warn_of_weaker(checks: &mut [CheckedRule]) {
-    for (place, rules) in weakened(checks) {
-        checks[place].warnings.push(RuleWarning::Weakens(rules));
+    let weakened = weakened(checks);
+    for (check, rules) in checks.iter_mut().zip(weakened) {
+        check.warnings.extend(rules.map(RuleWarning::Weakens));
     }
 }
 
-/// Returns the places of the tenants' rules that override more severe rules of the template, each
-/// with the overridden rules. A disabled rule is less severe on purpose.
-fn weakened(checks: &[CheckedRule]) -> Vec<(usize, Vec<i64>)> {
+/// Makes the rules invalid whose window exceeds the limit, those with the greatest numbers.
+fn invalidate_surplus(checks: &mut [CheckedRule]) {
+    let window = |check: &CheckedRule| enabled(check)?.absence().map(|absence| absence.window_ms);
+    let mut counted: Vec<_> =
+        checks.iter().filter_map(|check| Some((check.id, window(check)?))).collect();
+    counted.sort_unstable();
+    let mut taken = BTreeSet::new();
+    for (_, window) in counted {
+        if taken.len() < WINDOWS_MAX {
+            taken.insert(window);
+        }
+    }
+    for check in checks {
+        if window(check).is_none_or(|window| taken.contains(&window)) {
+            continue;
+        }
+        let is_no_data =
+            enabled(check).is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)));
+        let field = if is_no_data { "time_window_seconds" } else { "stale_after_seconds" };
+        let message = format!(
+            "is one more than the {WINDOWS_MAX} different absences that all rules together may \
+             allow: take one that another rule has"
+        );
+        check.add_error(field, message);
+    }
+}
+
+/// Returns for each rule the more severe rules of the template that it overrides. A disabled rule is
+/// less severe on purpose.
+fn weakened(checks: &[CheckedRule]) -> Vec<Option<Vec<i64>>> {
     let mut template: HashMap<Slot<'_>, Vec<&Rule>> = HashMap::new();
     let inherited = checks.iter().filter_map(enabled);
     for rule in inherited.filter(|rule| rule.customer_id == TEMPLATE_TENANT) {
@@ -38,14 +63,14 @@ fn weakened(checks: &[CheckedRule]) -> Vec<(usize, Vec<i64>)> {
     template.values_mut().for_each(|rules| {
         rules.sort_by_key(|rule| Reverse(rule.policy.severity));
     });
-    let of_tenant = |(place, check)| {
+    let weakened = |check| {
         let own = enabled(check).filter(|rule| rule.customer_id != TEMPLATE_TENANT)?;
         let rules = template.get(&own.slot())?.iter();
         let worse = rules.take_while(|rule| rule.policy.severity > own.policy.severity);
         let worse: Vec<i64> = worse.map(|rule| rule.id).take(NAMED_MAX).collect();
-        (!worse.is_empty()).then_some((place, worse))
+        (!worse.is_empty()).then_some(worse)
     };
-    checks.iter().enumerate().filter_map(of_tenant).collect()
+    checks.iter().map(weakened).collect()
 }
 
 fn enabled(check: &CheckedRule) -> Option<&Rule> {
@@ -115,5 +140,35 @@ mod tests {
         let rules: Vec<Value> = many.chain([own(7)]).collect();
         let first_ten: Vec<i64> = (100..110).collect();
         assert_eq!(said_to_weaken(&rules), [(7, first_ten)]);
+    }
+
+    fn silent(id: usize, window: usize) -> Value {
+        json!({"id": id, "rule_category": "NO_DATA", "time_window_seconds": window})
+    }
+
+    #[test]
+    fn the_sixty_fifth_window_is_refused_by_name_and_a_known_one_is_not() {
+        // The rule with the smallest number comes last and has a window of its own.
+        let mut rules: Vec<_> = (2..=65).map(|id| silent(id, 100 + id)).collect();
+        rules.extend([
+            json!({"id": 66, "physical_sign": "heart_rate", "threshold_max": 100,
+                "stale_after_seconds": 102}),
+            json!({"id": 67, "physical_sign": "heart_rate", "threshold_max": 100,
+                "stale_after_seconds": 900}),
+            json!({"id": 68, "rule_category": "NO_DATA", "time_window_seconds": 901,
+                "is_enabled": 0}),
+            silent(1, 800),
+        ]);
+        let checks = rules.into_iter().map(|rule| check(&object(rule), 1));
+        let mut checks: Vec<_> = checks.collect();
+        invalidate_surplus(&mut checks);
+        let refused: Vec<_> = checks
+            .iter()
+            .filter_map(|check| match &check.checked {
+                RuleStatus::Invalid(problems) => Some((check.id?, problems[0].field)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(refused, [(65, "time_window_seconds"), (67, "stale_after_seconds")]);
     }
 }

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::fields::RuleFields;
+use super::fields::{RuleFields, SECONDS_MAX, number};
 use crate::rules::condition::{Composite, Condition, Operator};
 use crate::rules::rule::Trigger;
-use crate::rules::validation::fields::{SECONDS_MAX, WINDOW_SECONDS};
 use crate::rules::verdict::{Bounds, Deviation, Range};
 use crate::rules::vital::Vital;
 
@@ -19,24 +18,19 @@ pub(super) fn trigger(form: &mut RuleFields<'_>) -> Option<Trigger> {
         "SINGLE" => range(form).map(Trigger::Range),
         "COMPOSITE" => conditions(form).map(Trigger::Conditions),
         "NO_DATA" => {
-            let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
+            let window_ms = form.window_ms();
             if form.value("stale_after_seconds").is_some() {
-                form.add_error(
-                    "stale_after_seconds",
-                    "is for other rules: leave it out of NO_DATA",
-                );
+                let problem = "is for other rules: leave it out of NO_DATA";
+                form.add_error("stale_after_seconds", problem);
             }
-            Some(Trigger::NoData(window * 1000))
-        }
-        "COMPLEX" => {
-            form.add_error("rule_category", "COMPLEX is not supported");
-            None
+            Some(Trigger::NoData(window_ms))
         }
         other => {
-            form.add_error(
-                "rule_category",
-                format!("{other} is none of SINGLE, COMPOSITE, NO_DATA"),
-            );
+            let problem = match other {
+                "COMPLEX" => "COMPLEX is not supported".to_owned(),
+                _ => format!("{other} is none of SINGLE, COMPOSITE, NO_DATA"),
+            };
+            form.add_error("rule_category", problem);
             None
         }
     }
@@ -50,20 +44,16 @@ fn range(form: &mut RuleFields<'_>) -> Option<Range> {
 }
 
 fn sign(form: &mut RuleFields<'_>) -> Option<Vital> {
-    match form.text("physical_sign") {
-        Some(word) => {
-            let sign = Vital::from_word(&word);
-            if sign.is_none() {
-                let known = Vital::ALL.map(Vital::as_str).join(", ");
-                form.add_error("physical_sign", format!("{word} is none of {known}"));
-            }
-            sign
-        }
-        None => {
-            form.add_error("physical_sign", "is missing: say what the rule watches");
-            None
-        }
-    }
+    let sign = match form.text("physical_sign") {
+        Some(word) => vital(&word),
+        None => Err("is missing: say what the rule watches".to_owned()),
+    };
+    sign.map_err(|problem| form.add_error("physical_sign", problem)).ok()
+}
+
+fn vital(word: &str) -> Result<Vital, String> {
+    Vital::from_word(word)
+        .ok_or_else(|| format!("{word} is none of {}", Vital::ALL.map(Vital::as_str).join(", ")))
 }
 
 /// Reads the deviation. Unset and 0 mean none: the platform's column has 0 by default.
@@ -72,8 +62,7 @@ fn deviation(form: &mut RuleFields<'_>) -> Option<Deviation> {
     if percentage < 0.0 {
         form.add_error("deviation_percentage", "must be above 0");
     }
-    let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
-    Some(Deviation { percentage, window_ms: window * 1000 })
+    Some(Deviation { percentage, window_ms: form.window_ms() })
 }
 
 fn bounds(form: &mut RuleFields<'_>, has_deviation: bool) -> (Bounds, Bounds) {
@@ -83,31 +72,27 @@ fn bounds(form: &mut RuleFields<'_>, has_deviation: bool) -> (Bounds, Bounds) {
         min: form.number("clear_min").or(thresholds.min),
         max: form.number("clear_max").or(thresholds.max),
     };
-    if thresholds == Bounds::default() && !has_deviation && form.has_no_error() {
+    if thresholds == Bounds::default() && !has_deviation && form.problems.is_empty() {
         let message =
             "is missing, and threshold_max and deviation_percentage too: set at least one";
         form.add_error("threshold_min", message);
-    }
-    if let (Some(min), Some(max)) = (thresholds.min, thresholds.max)
-        && min > max
-    {
-        form.add_error("threshold_min", format!("{min} lies above threshold_max {max}"));
     }
     if let (Some(threshold), Some(clear)) = (thresholds.min, clear.min)
         && clear < threshold
     {
         form.add_error("clear_min", format!("{clear} lies below threshold_min {threshold}"));
     }
-    if let (Some(threshold), Some(clear)) = (thresholds.max, clear.max)
-        && clear > threshold
-    {
-        form.add_error("clear_max", format!("{clear} lies above threshold_max {threshold}"));
-    }
-    if let (Some(min), Some(max)) = (clear.min, clear.max)
-        && min > max
-        && thresholds.min <= thresholds.max
-    {
-        form.add_error("clear_min", format!("{min} lies above clear_max {max}"));
+    let mut not_above = |field, value: Option<f64>, limit: &str, most: Option<f64>| {
+        if let (Some(value), Some(most)) = (value, most)
+            && value > most
+        {
+            form.add_error(field, format!("{value} lies above {limit} {most}"));
+        }
+    };
+    not_above("threshold_min", thresholds.min, "threshold_max", thresholds.max);
+    not_above("clear_max", clear.max, "threshold_max", thresholds.max);
+    if thresholds.min <= thresholds.max {
+        not_above("clear_min", clear.min, "clear_max", clear.max);
     }
     (thresholds, clear)
 }
@@ -115,15 +100,10 @@ fn bounds(form: &mut RuleFields<'_>, has_deviation: bool) -> (Bounds, Bounds) {
 /// Reads the conditions, in either spelling of their names: the platform writes both.
 fn conditions(form: &mut RuleFields<'_>) -> Option<Composite> {
     const FIELD: &str = "condition_expression";
-    let Some(document) = form.document(FIELD) else {
-        if form.value(FIELD).is_none() {
-            form.add_error(
-                FIELD,
-                "is missing: a COMPOSITE rule needs {conditions, logical_operator}",
-            );
-        }
-        return None;
-    };
+    if form.value(FIELD).is_none() {
+        form.add_error(FIELD, "is missing: a COMPOSITE rule needs {conditions, logical_operator}");
+    }
+    let document = form.document(FIELD)?;
     let listed = document.get("conditions").and_then(Value::as_array);
     let listed = listed.filter(|listed| (1..=CONDITIONS_MAX).contains(&listed.len()));
     let Some(listed) = listed else {
@@ -153,8 +133,7 @@ fn conditions(form: &mut RuleFields<'_>) -> Option<Composite> {
 fn condition(written: &Value) -> Result<Condition, String> {
     let word = either(written, "physical_sign", "physicalSign").and_then(Value::as_str);
     let word = word.ok_or("physical_sign is missing")?;
-    let sign = Vital::from_word(word)
-        .ok_or_else(|| format!("{word} is none of {}", Vital::ALL.map(Vital::as_str).join(", ")))?;
+    let vital = vital(word)?;
     let operator = written.get("operator").and_then(Value::as_str);
     let operator = operator
         .and_then(|text| Operator::from_text(text.trim()))
@@ -167,21 +146,12 @@ fn condition(written: &Value) -> Result<Condition, String> {
             .filter(|seconds| (0.0..=SECONDS_MAX as f64).contains(seconds))
             .ok_or_else(|| format!("duration_seconds must lie between 0 and {SECONDS_MAX}"))?,
     };
-    Ok(Condition { vital: sign, operator, threshold, duration_ms: (seconds * 1000.0) as i64 })
+    Ok(Condition { vital, operator, threshold, duration_ms: (seconds * 1000.0) as i64 })
 }
 
 fn either<'a>(document: &'a Value, snake: &str, camel: &str) -> Option<&'a Value> {
     let value = document.get(snake).or_else(|| document.get(camel));
     value.filter(|value| !value.is_null())
-}
-
-fn number(value: &Value) -> Option<f64> {
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    number.filter(|number: &f64| number.is_finite())
 }
 
 #[cfg(test)]

@@ -144,12 +144,8 @@ impl Field {
                 false => Err(format!("the type cannot hold {constant:?}")),
             };
         }
-        let entry = match entry.is_string() {
-            true => {
-                serde_json::from_value(entry).map(|content| Entry { content, words: Words::new() })
-            }
-            false => serde_json::from_value(entry),
-        };
+        let entry = if entry.is_string() { json!({ "content": entry }) } else { entry };
+        let entry = serde_json::from_value(entry);
         let Entry { content, words } = entry.map_err(|error| error.to_string())?;
         if let Some(word) = words.values().find(|word| !kind.takes(word)) {
             return Err(format!("the type cannot hold {word:?}"));
@@ -166,25 +162,21 @@ impl Field {
         }
     }
 
+    fn shows(&self, content: Content) -> bool {
+        matches!(self.source, FieldSource::Content(own, _) if own == content)
+    }
+
     /// Whether the field says whom a message concerns, even in its plain form.
     fn says_who(&self) -> bool {
-        matches!(
-            (&self.source, self.kind),
-            (FieldSource::Content(Content::Patient, _), FieldType::Line | FieldType::Name)
-                | (
-                    FieldSource::Content(Content::Device, _),
-                    FieldType::Line | FieldType::CharacterString
-                )
-        )
+        use FieldType::{CharacterString, Line, Name};
+        self.shows(Content::Patient) && matches!(self.kind, Line | Name)
+            || self.shows(Content::Device) && matches!(self.kind, Line | CharacterString)
     }
 
     /// Whether the field shows how many alerts a message reports.
     fn shows_count(&self) -> bool {
-        matches!(
-            (&self.source, self.kind),
-            (FieldSource::Content(Content::Event, _), FieldType::Line)
-                | (FieldSource::Content(Content::Count, _), _)
-        )
+        let is_line = self.kind == FieldType::Line;
+        self.shows(Content::Count) || self.shows(Content::Event) && is_line
     }
 
     /// Returns the field's value in the form of its type. An event counts the alerts of a message
@@ -206,19 +198,13 @@ impl Field {
 
     /// Returns a content without a word as this field's type spells it.
     fn text(&self, notice: &Notice, content: Content) -> String {
-        let wall = notice.wall;
         let is_plain = notice.plain_fields.contains(&self.name);
         match (self.kind, content, notice.value) {
             // Only words that were approved with the template may stand there.
             (FieldType::Const, ..) => String::new(),
-            (kind, Content::Time, _) if is_plain || kind == FieldType::Time => format!(
-                "{}年{}月{}日 {:02}:{:02}",
-                wall.year(),
-                wall.month(),
-                wall.day(),
-                wall.hour(),
-                wall.minute()
-            ),
+            (kind, Content::Time, _) if is_plain || kind == FieldType::Time => {
+                notice.wall.strftime("%-Y年%-m月%-d日 %H:%M").to_string()
+            }
             (FieldType::Number, Content::Value, Some(value)) => value.to_string(),
             // A duration's units are no ASCII, and its numbers alone would be another duration.
             (FieldType::CharacterString, Content::Value | Content::Reading, Some(seconds))

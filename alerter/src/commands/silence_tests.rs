@@ -1,4 +1,3 @@
-use jiff::tz::TimeZone;
 use ljwx_service::config::ConfigError;
 
 use super::*;
@@ -65,4 +64,44 @@ fn a_silence_lies_ahead_and_ends_within_30_days() {
     ] {
         assert_eq!(hours(arguments), expected, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_list_says_what_is_silenced_until_when_and_by_whom() {
+    let silence = NewSilence {
+        customer_id: Some(7),
+        device_sn: None,
+        rule_id: Some(3),
+        reason: "ward is moving".into(),
+        author: "ann".into(),
+        starts_at: 0,
+        ends_at: 7_200_000,
+    };
+    let of_device = NewSilence {
+        customer_id: None,
+        device_sn: Some("A1".into()),
+        rule_id: None,
+        ..silence.clone()
+    };
+    let lasting = SilenceRow { id: 2, silence, ended_at: None, ended_by: None, created_at: 0 };
+    let ended = SilenceRow {
+        id: 1,
+        silence: of_device,
+        ended_at: Some(60_000),
+        ended_by: Some("bob".into()),
+        ..lasting.clone()
+    };
+    let mut out = Vec::new();
+    let records = [lasting, ended];
+    let silences = listed(&records, 60_000);
+    print(&silences, &TimeZone::get("Asia/Shanghai").unwrap(), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let expected = "\
+id  state   from                 to                   tenant  device  rule  reason (who)
+ 2  active  1970-01-01 08:00:00  1970-01-01 10:00:00       7  any        3  ward is moving (ann)
+ 1  ended   1970-01-01 08:00:00  1970-01-01 08:01:00     any  A1       any  ward is moving (ann, ended by bob)
+";
+    assert_eq!(text, expected);
+    let lines = serde_json::to_value(&silences).unwrap();
+    assert_eq!((&lines[0]["state"], &lines[1]["ended_by"]), (&"active".into(), &"bob".into()));
 }

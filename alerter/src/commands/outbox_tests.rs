@@ -1,9 +1,7 @@
 use ljwx_service::config::ConfigError;
 
-use super::args::{OutboxArgs, OutboxState};
-use super::run::print;
+use super::*;
 use crate::Config;
-use crate::notify::outbox::OutboxRow;
 
 fn parse(arguments: &[&str]) -> Result<OutboxArgs, Vec<String>> {
     let arguments = [&["alerter", "outbox", "--mysql-url", "mysql://u@h/d"], arguments].concat();
@@ -49,24 +47,25 @@ fn what_changes_the_outbox_says_which_notifications_it_means() {
 #[test]
 fn without_a_state_only_those_are_meant_that_can_be_changed() {
     let config = parse(&["drop", "--older-than", "30m", "--reason", "over"]).unwrap();
-    let filter = config.filter(&[OutboxState::Pending]);
-    assert_eq!((filter.states, filter.whole), (vec!["pending"], true));
+    let filter = config.filter();
+    assert_eq!((filter.states.join(" "), filter.whole), ("pending unrouted".into(), true));
     let config = parse(&["list", "--state", "sent", "--customer-id", "7"]).unwrap();
-    let filter = config.filter(&[]);
-    assert_eq!((filter.states, filter.customer_id, filter.whole), (vec!["sent"], Some(7), false));
+    let filter = config.filter();
+    assert_eq!(filter.states, ["sent"]);
+    assert_eq!((filter.customer_id, filter.whole), (Some(7), false));
 }
 
 #[test]
 fn a_list_is_a_table_or_a_document() {
     let mut table = Vec::new();
-    print(&[listed()], false, &mut table).unwrap();
+    print(&[listed()], &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
     let lines: Vec<_> = table.lines().collect();
     assert!(lines[0].starts_with("id  state"), "{table}");
     assert!(lines[1].starts_with("41  pending, uncertain  7 "), "{table}");
     assert!(lines[1].ends_with("90s  0s      -1       system busy"), "{table}");
     let mut document = Vec::new();
-    print(&[listed()], true, &mut document).unwrap();
+    print_found(true, &[listed()], &mut document, |rows, out| print(rows, out)).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
     assert_eq!((&document[0]["id"], &document[0]["recipient"]), (&41.into(), &"openid:o1".into()));
 }
