@@ -28,9 +28,10 @@ use crate::config::RunConfig;
 use crate::engine::no_data::counted_time::CountedTime;
 use crate::health::monitor::{AlerterMonitor, MonitoredParts};
 use crate::health::probes::{ActiveRules, alive, ready};
+use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::{old_alerts, suppressed_counts};
-use crate::notify::device_message::DeviceMessageTable;
+use crate::notify::device_message;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
@@ -194,7 +195,7 @@ impl App {
             outbox: Outbox::new(self.pool.clone()),
             directory: Arc::clone(&self.directory),
             platforms: self.platforms.clone(),
-            device_messages: DeviceMessageTable::new(self.pool.clone()),
+            device_messages: ColumnCache::new(self.pool.clone(), device_message::TABLE),
             gates: Arc::clone(&self.accounts),
             recipient_per_minute: self.config.limits.recipient_messages_per_minute,
             operators: self.operators.clone(),

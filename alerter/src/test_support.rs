@@ -1,4 +1,4 @@
-//! Readings and rules for tests.
+//! Readings, rules, notices and accounts for tests.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,7 @@ use crate::engine::episode::{Transition, TransitionKind};
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::Notification;
+use crate::notify::wechat::{Account, AccountKind, FieldMap};
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
 use crate::rules::validation::{RuleStatus, check};
@@ -141,4 +142,16 @@ pub fn transition() -> Transition {
         seq: 0,
         flapping: false,
     }
+}
+
+/// Returns an official account with the template t1 and these fields.
+pub fn official_account(fields: FieldMap) -> Account {
+    let kind = AccountKind::Official { template_id: "t1".into(), fields };
+    Account::new("wx7".into(), "hush".to_owned().into(), kind, None)
+}
+
+/// Returns an application in WeCom that sends text.
+pub fn wecom_account(agent_id: i64) -> Account {
+    let kind = AccountKind::Wecom { agent_id, is_markdown: false };
+    Account::new("ww7".into(), "hush".to_owned().into(), kind, None)
 }

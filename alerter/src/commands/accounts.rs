@@ -14,8 +14,7 @@ use ljwx_service::text::one_line;
 
 use super::block_on;
 use crate::notify::recipients::{self, TenantAccounts};
-use crate::notify::wechat::{Accounts, Platforms, WechatArgs};
-use crate::rules::channel::Channel;
+use crate::notify::wechat::{Account, Platforms, WechatArgs};
 
 /// The commands of `alerter accounts`.
 #[derive(Debug, Clone, Subcommand)]
@@ -70,15 +69,14 @@ async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Resu
     for (whose, text) in faults {
         print(&whose, &[text], None, out)?;
     }
-    for (whose, accounts, channel) in accounts {
+    for (whose, account) in accounts {
         // A client for each account: a client keeps the tokens of accounts by their names, and the
         // token of one tenant would hide the wrong secret of another.
         let platforms = Platforms::new(&config.wechat, None);
         let platforms = platforms.context("cannot create the HTTP clients")?;
-        let checked = platforms.check(&accounts, channel).await;
+        let checked = platforms.check(&account).await;
         let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
-        let name = accounts.name(channel).unwrap_or_default();
-        print(&format!("{whose}, {name}"), &found, hint(&accounts, channel), out)?;
+        print(&format!("{whose}, {}", account.name), &found, hint(&account), out)?;
         all_ok &= found.is_empty();
     }
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -95,20 +93,17 @@ fn faults(table: &TenantAccounts, customer_id: Option<i64>) -> Vec<(String, Stri
     in_words.collect()
 }
 
-/// Returns the accounts to check, each with its tenant in words and its channel.
-fn accounts(
-    table: &TenantAccounts,
-    config: &AccountsCheckArgs,
-) -> Vec<(String, Arc<Accounts>, Channel)> {
+/// Returns the accounts to check, each with its tenant in words.
+fn accounts(table: &TenantAccounts, config: &AccountsCheckArgs) -> Vec<(String, Arc<Account>)> {
     let wanted = |customer_id: i64| config.customer_id.is_none_or(|id| id == customer_id);
-    let of_tenants = table.by_tenant().filter(|(customer_id, _)| wanted(*customer_id));
-    let of_tenants = of_tenants.map(|(customer_id, own)| (tenant(customer_id), Arc::clone(own)));
+    let of_tenants = table.tenants.iter().filter(|(customer_id, _)| wanted(**customer_id));
+    let of_tenants = of_tenants.map(|(customer_id, own)| (tenant(*customer_id), Arc::clone(own)));
     // As for notifications, the installation's account serves only while the table has no row.
     let single = || ("every tenant".to_owned(), Arc::new(config.wechat.accounts()));
     let all = of_tenants.chain(table.is_empty.then(single));
     all.flat_map(|(whose, accounts)| {
-        let of = |channel| (whose.clone(), Arc::clone(&accounts), channel);
-        accounts.kinds().into_iter().map(of).collect::<Vec<_>>()
+        let of = |account: &Arc<Account>| (whose.clone(), Arc::clone(account));
+        accounts.usable().map(of).collect::<Vec<_>>()
     })
     .collect()
 }
@@ -117,10 +112,9 @@ fn tenant(customer_id: i64) -> String {
     format!("tenant {customer_id}")
 }
 
-/// Returns what would make the messages of a channel's account clearer, though nothing is wrong.
-fn hint(accounts: &Accounts, channel: Channel) -> Option<&'static str> {
-    let account = accounts.official.as_ref().filter(|_| channel == Channel::Official)?;
-    (!account.fields.shows_count())
+/// Returns what would make the account's messages clearer, though nothing is wrong.
+fn hint(account: &Account) -> Option<&'static str> {
+    (!account.template()?.shows_count())
         .then_some("no field shows the number of alerts, map count or event in template_fields")
 }
 

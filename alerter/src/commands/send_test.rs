@@ -142,14 +142,14 @@ async fn send_test(config: &SendTestArgs, out: &mut impl Write) -> anyhow::Resul
     let notice = notice(what, severity, config.zone.zone.to_datetime(Timestamp::now()));
     let mut all_sent = true;
     for address in addresses {
-        let channel = address.channel;
-        let id = Uuid::new_v4().simple().to_string();
-        let request = wechat::request(&accounts, &address, &id, &notice).with_context(|| {
+        let account = accounts.of(address.channel).with_context(|| {
             format!(
                 "tenant {customer_id} has no account for {address}: see `alerter accounts check`"
             )
         })?;
-        writeln!(out, "{} to {address}", accounts.name(channel).unwrap_or_default())?;
+        let id = Uuid::new_v4().simple().to_string();
+        let request = wechat::request(account, &address.name, &id, &notice);
+        writeln!(out, "{} to {address}", account.name)?;
         if let Some(until) = directory.addresses.disabled_until(customer_id, &address).await? {
             writeln!(out, "disabled until {until}: alerts do not use this address")?;
         }
@@ -158,7 +158,7 @@ async fn send_test(config: &SendTestArgs, out: &mut impl Write) -> anyhow::Resul
             writeln!(out, "not sent: --dry-run")?;
             continue;
         }
-        match platforms.send(&accounts, channel, &request).await {
+        match platforms.send(account, &request).await {
             Ok(()) => writeln!(out, "sent: errcode 0")?,
             Err(failure) => {
                 let sent = if failure.uncertain { "perhaps sent" } else { "not sent" };

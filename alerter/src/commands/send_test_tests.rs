@@ -2,7 +2,8 @@ use ljwx_service::config::ConfigError;
 
 use super::*;
 use crate::Config;
-use crate::notify::wechat::{FieldMap, OfficialAccount, WecomAccount, WecomForm};
+use crate::notify::wechat::FieldMap;
+use crate::test_support::{official_account, wecom_account};
 
 /// Returns the settings, or their problems.
 fn parse(arguments: &str) -> Result<SendTestArgs, Vec<String>> {
@@ -18,14 +19,7 @@ fn parse(arguments: &str) -> Result<SendTestArgs, Vec<String>> {
 
 /// Returns what is printed about a test message in these fields.
 fn shown_in_fields(what: TestMessage, fields: FieldMap) -> String {
-    let account = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields,
-        default_address: None,
-    };
-    printed(&wechat::official::request(&account, "o1", "id", &test_notice(what)))
+    printed(&wechat::request(&official_account(fields), "o1", "id", &test_notice(what)))
 }
 
 fn test_notice(what: TestMessage) -> Notice {
@@ -68,14 +62,8 @@ keyword3   2 characters  高级
 keyword4  19 characters  2025-09-02 12:00:05
 ";
     assert_eq!(shown_in_fields(TestMessage::Opened, FieldMap::default()), expected);
-    let account = WecomAccount {
-        corp_id: "ww7".into(),
-        agent_id: 5,
-        secret: "hush".to_owned().into(),
-        form: WecomForm::Text,
-        default_address: None,
-    };
-    let request = wechat::wecom::request(&account, "nurse", &test_notice(TestMessage::Digest));
+    let notice = test_notice(TestMessage::Digest);
+    let request = wechat::request(&wecom_account(5), "nurse", "id", &notice);
     let printed = printed(&request);
     let lines: Vec<&str> = printed.lines().map(str::trim_start).collect();
     let [head, rest @ ..] = &lines[..] else { panic!("{printed}") };

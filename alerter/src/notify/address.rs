@@ -53,38 +53,29 @@ const USERID_BYTES_MAX: usize = 64;
 
 /// Checks that `name` is the address of one person. The error says what is wrong with `name`.
 pub fn check(channel: Channel, name: &str) -> Result<(), &'static str> {
-    match channel {
-        Channel::Official => check_openid(name),
-        Channel::Wecom => check_userid(name),
-        Channel::Message if name.parse::<i64>().is_ok_and(|id| id > 0) => Ok(()),
-        Channel::Message => Err("must be the number of one of the platform's users"),
-    }
-}
-
-fn check_openid(name: &str) -> Result<(), &'static str> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if (1..=OPENID_BYTES_MAX).contains(&name.len()) && name.bytes().all(known) {
-        Ok(())
-    } else {
-        Err("must be an openid: 1 to 128 letters, digits, _ and -")
-    }
-}
-
-fn check_userid(name: &str) -> Result<(), &'static str> {
-    if name.eq_ignore_ascii_case("@all") {
-        return Err("@all would notify everybody in the company: name one member by the user id");
-    }
-    let known =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@' | b'.');
-    let begun = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if begun && name.len() <= USERID_BYTES_MAX && name.bytes().all(known) {
-        Ok(())
-    } else {
-        Err(
+    let consists_of = |signs: &[u8], bytes_max: usize| {
+        let is_known = |byte: u8| byte.is_ascii_alphanumeric() || signs.contains(&byte);
+        (1..=bytes_max).contains(&name.len()) && name.bytes().all(is_known)
+    };
+    let (is_address, problem) = match channel {
+        Channel::Official => (
+            consists_of(b"_-", OPENID_BYTES_MAX),
+            "must be an openid: 1 to 128 letters, digits, _ and -",
+        ),
+        Channel::Wecom if name.eq_ignore_ascii_case("@all") => {
+            (false, "@all would notify everybody in the company: name one member by the user id")
+        }
+        Channel::Wecom => (
+            consists_of(b"_-@.", USERID_BYTES_MAX) && name.as_bytes()[0].is_ascii_alphanumeric(),
             "must be one member's user id: 1 to 64 letters, digits, _ - @ and ., the first a letter \
              or digit",
-        )
-    }
+        ),
+        Channel::Message => (
+            name.parse::<i64>().is_ok_and(|id| id > 0),
+            "must be the number of one of the platform's users",
+        ),
+    };
+    if is_address { Ok(()) } else { Err(problem) }
 }
 
 #[cfg(test)]

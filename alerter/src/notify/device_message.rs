@@ -3,16 +3,16 @@
 //! A row is written inside the caller's transaction. Only columns that the table has are filled,
 //! because the platform's variants differ. The callers decide who is notified, and when.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
-use crate::mysql::columns::{self, Columns};
+use crate::mysql::columns::Columns;
 use crate::notify::notice::{Notice, cut};
+
+/// The name of the table.
+pub const TABLE: &str = "t_device_message";
 
 /// Longest message, in bytes. A watch has a small screen.
 const MESSAGE_BYTES_MAX: usize = 1_000;
@@ -43,38 +43,13 @@ pub struct Wearer {
     pub org_id: Option<i64>,
 }
 
-/// The table, with its columns as last read.
-#[derive(Debug)]
-pub struct DeviceMessageTable(columns::ColumnCache);
-
-impl DeviceMessageTable {
-    /// A handle on the table in this database. The columns are read when they are first needed.
-    pub fn new(pool: MySqlPool) -> Self {
-        Self(columns::ColumnCache::new(pool, "t_device_message"))
-    }
-
-    /// Returns the table's columns. `None`: the table does not exist, and the next call checks
-    /// again.
-    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
-        self.0.columns().await
-    }
-
-    /// Drops the cached columns, because the table turned out to be different.
-    pub async fn forget(&self) {
-        self.0.forget().await;
-    }
-
-    /// Returns the wearer of the alert with this key.
-    pub async fn wearer(&self, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
-        let wearer = sqlx::query_as(
-            "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
-             FROM t_alert_info WHERE dedup_key = ?",
-        )
-        .bind(dedup_key)
-        .fetch_optional(self.0.pool())
-        .await?;
-        Ok(wearer.unwrap_or_default())
-    }
+/// Returns the wearer of the alert with this key.
+pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
+    let query = sqlx::query_as(
+        "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
+         FROM t_alert_info WHERE dedup_key = ?",
+    );
+    Ok(query.bind(dedup_key).fetch_optional(pool).await?.unwrap_or_default())
 }
 
 /// Adds a message. If MySQL rejects the values, adds the message in its plain form
@@ -96,50 +71,40 @@ pub async fn insert(
     Ok(())
 }
 
-enum RowValue<'a> {
-    Text(Cow<'a, str>),
-    Number(Option<i64>),
-    Now,
-}
-
 fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> QueryBuilder<MySql> {
-    let row = row(message);
-    let known: Vec<_> = row.into_iter().filter(|(name, _)| columns.has(name)).collect();
-    let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
-    let mut query = QueryBuilder::new("INSERT INTO t_device_message (");
-    query.push(names.join(", ")).push(") VALUES (");
-    let mut values = query.separated(", ");
-    for (name, value) in known {
-        match value {
-            RowValue::Text(text) => values.push_bind(columns.fit(name, &text, plain).into_owned()),
-            RowValue::Number(number) => values.push_bind(number),
-            RowValue::Now => values.push("NOW()"),
-        };
-    }
-    query.push(")");
-    query
-}
-
-fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, RowValue<'a>); 15] {
-    let word = |word: &'static str| RowValue::Text(word.into());
+    let text = cut(&message.text, MESSAGE_BYTES_MAX);
     let department = message.org_id.map(|org| org.to_string()).unwrap_or_default();
-    [
-        ("device_sn", RowValue::Text(message.device_sn.into())),
-        ("message", RowValue::Text(cut(&message.text, MESSAGE_BYTES_MAX))),
-        ("department_info", RowValue::Text(department.into())),
-        ("message_type", word("warning")),
-        ("sender_type", word("system")),
-        ("receiver_type", word(if message.is_wearer { "user" } else { "manager" })),
-        ("user_id", RowValue::Number(Some(message.user_id))),
-        ("org_id", RowValue::Number(message.org_id)),
-        ("customer_id", RowValue::Number(Some(message.customer_id))),
-        ("message_status", word("1")),
-        ("responded_number", RowValue::Number(Some(0))),
-        ("sent_time", RowValue::Now),
-        ("is_deleted", RowValue::Number(Some(0))),
-        ("create_time", RowValue::Now),
-        ("update_time", RowValue::Now),
-    ]
+    let texts = [
+        ("device_sn", message.device_sn),
+        ("message", &*text),
+        ("department_info", &*department),
+        ("message_type", "warning"),
+        ("sender_type", "system"),
+        ("receiver_type", if message.is_wearer { "user" } else { "manager" }),
+        ("message_status", "1"),
+    ];
+    let numbers = [
+        ("user_id", Some(message.user_id)),
+        ("org_id", message.org_id),
+        ("customer_id", Some(message.customer_id)),
+        ("responded_number", Some(0)),
+        ("is_deleted", Some(0)),
+    ];
+    let mut query = QueryBuilder::new(format!("INSERT INTO {TABLE} SET "));
+    let mut values = query.separated(", ");
+    for (name, text) in texts.into_iter().filter(|(name, _)| columns.has(name)) {
+        let text = columns.fit(name, text, plain).into_owned();
+        values.push(format!("`{name}` = ")).push_bind_unseparated(text);
+    }
+    for (name, number) in numbers.into_iter().filter(|(name, _)| columns.has(name)) {
+        values.push(format!("`{name}` = ")).push_bind_unseparated(number);
+    }
+    for name in ["sent_time", "create_time", "update_time"] {
+        if columns.has(name) {
+            values.push(format!("`{name}` = NOW()"));
+        }
+    }
+    query
 }
 
 /// Returns the text that the person reads: the platform's sentence, the device's user if the reader
@@ -163,7 +128,7 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
         TransitionKind::Resolved if notice.goes_on.is_some() => {
             format!(
                 "设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。",
-                level = notice.level()
+                level = notice.level().1
             )
         }
         TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
@@ -201,7 +166,7 @@ mod tests {
         let columns = Columns::from(["id", "message", "user_id", "sent_time", "some_other"]);
         assert_eq!(
             statement(&columns, &message(), false).into_string(),
-            "INSERT INTO t_device_message (`message`, `user_id`, `sent_time`) VALUES (?, ?, NOW())"
+            "INSERT INTO t_device_message SET `message` = ?, `user_id` = ?, `sent_time` = NOW()"
         );
     }
 

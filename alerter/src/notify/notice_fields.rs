@@ -12,7 +12,7 @@ use crate::rules::vital::Vital;
 impl Notice {
     /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
     pub fn event(&self) -> String {
-        let words = self.marks().into_iter().chain([self.state()]).flatten();
+        let words = self.marks().into_iter().chain([self.state().1]).flatten();
         words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
@@ -21,14 +21,18 @@ impl Notice {
         self.transition.is_end()
     }
 
-    /// Returns the severity, or that the episode is over. After a step down, returns the severity of
-    /// what goes on.
-    pub fn level(&self) -> &'static str {
+    /// Returns the key of the word for the severity and the word, or those of an episode that is over.
+    /// After a step down, they are of the severity of what goes on.
+    pub fn level(&self) -> (&'static str, &'static str) {
+        let of = |severity: Severity| (severity.as_str(), severity.label());
+        let over = self.transition.as_str();
         match self.transition {
-            TransitionKind::Resolved => self.goes_on.map_or("已恢复", Severity::label),
-            TransitionKind::Stale | TransitionKind::Superseded | TransitionKind::Closed => "关闭",
+            TransitionKind::Resolved => self.goes_on.map_or((over, "已恢复"), of),
+            TransitionKind::Stale | TransitionKind::Superseded | TransitionKind::Closed => {
+                (over, "关闭")
+            }
             TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated => {
-                self.severity.label()
+                of(self.severity)
             }
         }
     }
@@ -42,9 +46,9 @@ impl Notice {
 
     /// Returns the headline without its marks.
     pub fn headline_text(&self) -> String {
-        let level = self.level();
+        let (_, level) = self.level();
         // The level of an ended episode already contains the state.
-        let state = self.state().filter(|state| *state != level);
+        let state = self.state().1.filter(|state| *state != level);
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
         let beyond = self.threshold().map(|threshold| format!(" ({threshold})"));
         format!("【{level}】{state}{}{}", self.what(), beyond.unwrap_or_default())
@@ -68,19 +72,24 @@ impl Notice {
         ]
     }
 
-    /// Returns the state of the episode in a word. `None`: the episode opened.
-    pub fn state(&self) -> Option<&'static str> {
+    /// Returns the key of the word for the episode's state, and the word. No word: the episode
+    /// opened.
+    pub fn state(&self) -> (&'static str, Option<&'static str>) {
+        let key = self.transition.as_str();
         match self.transition {
-            _ if self.digest_of.is_some() => Some("汇总"),
-            TransitionKind::Opened | TransitionKind::Notified if self.flapping => Some("反复"),
-            TransitionKind::Opened => None,
-            TransitionKind::Notified => Some("持续"),
-            TransitionKind::Escalated if self.eased => Some("缓解"),
-            TransitionKind::Escalated => Some("升级"),
-            TransitionKind::Resolved if self.goes_on.is_some() => Some("缓解"),
-            TransitionKind::Resolved => Some("已恢复"),
-            TransitionKind::Stale => Some("失联"),
-            TransitionKind::Superseded | TransitionKind::Closed => Some("关闭"),
+            _ if self.digest_of.is_some() => ("digest", Some("汇总")),
+            TransitionKind::Opened | TransitionKind::Notified if self.flapping => {
+                (key, Some("反复"))
+            }
+            TransitionKind::Opened => (key, None),
+            TransitionKind::Notified => (key, Some("持续")),
+            TransitionKind::Escalated if self.eased => ("eased", Some("缓解")),
+            TransitionKind::Escalated => (key, Some("升级")),
+            // The end of an alert is not the end of what its people were notified of.
+            TransitionKind::Resolved if self.goes_on.is_some() => ("eased", Some("缓解")),
+            TransitionKind::Resolved => (key, Some("已恢复")),
+            TransitionKind::Stale => (key, Some("失联")),
+            TransitionKind::Superseded | TransitionKind::Closed => (key, Some("关闭")),
         }
     }
 
@@ -155,7 +164,7 @@ mod tests {
 
     /// Asserts the event, the level and the headline of a notice, and that nurses can read of it.
     fn assert_says(notice: &Notice, [event, level, headline]: [&str; 3]) {
-        assert_eq!((notice.event().as_str(), notice.level()), (event, level));
+        assert_eq!((notice.event().as_str(), notice.level().1), (event, level));
         assert_eq!(notice.headline(), headline);
         assert!(PAGE.contains(&format!("`{event}`")), "nurses read nothing of {event}");
     }

@@ -1,7 +1,6 @@
 //! Counts rows that MySQL rejects without harm to other rows, and notifies operators.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ljwx_ledger::mysql::errors;
@@ -10,7 +9,6 @@ use tracing::warn;
 
 use crate::metrics::REJECTED_ROWS;
 use crate::mysql::alert_rows::EpisodeKey;
-use crate::notify::operator_events::repeat_limit::RepeatLimit;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 
 /// Time for which operators get no further event of the same kind.
@@ -36,25 +34,11 @@ impl RejectedRow {
             message: errors::message(error),
         }
     }
-}
 
-/// Counts rejected rows and remembers the events already sent, by table and error.
-#[derive(Debug, Clone)]
-pub struct RejectedRows {
-    operators: OperatorEvents,
-    notified: Arc<Mutex<RepeatLimit<(&'static str, u16)>>>,
-}
-
-impl RejectedRows {
-    /// Reports rejected rows to `operators`.
-    pub fn new(operators: OperatorEvents) -> Self {
-        Self { operators, notified: Arc::new(Mutex::new(RepeatLimit::new(EVENT_INTERVAL))) }
-    }
-
-    /// Counts and logs a rejected row. Operators get an event for the first row of its kind in a
-    /// day.
-    pub fn note(&self, refused: &RejectedRow) {
-        let RejectedRow { table, errno, episode_key, message } = refused;
+    /// Counts and logs the row. Operators get an event for the first row of its kind in a day: of
+    /// its table and error.
+    pub fn note(&self, operators: &OperatorEvents) {
+        let Self { table, errno, episode_key, message } = self;
         counter!(REJECTED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
         warn!(
             table,
@@ -63,13 +47,11 @@ impl RejectedRows {
             message,
             "MySQL rejected a row, writing it in plain form or skipping it"
         );
-        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
-        if notified.admit((*table, *errno), Instant::now()) {
-            let text = format!(
-                "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
-                 left out, and its notifications go out all the same"
-            );
-            self.operators.notify(OperatorEvent::about("row_refused", text, Timestamp::now()));
-        }
+        let text = format!(
+            "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
+             left out, and its notifications go out all the same"
+        );
+        let event = OperatorEvent::about("row_refused", text, Timestamp::now());
+        operators.notify_once(format!("{table} {errno}"), EVENT_INTERVAL, event);
     }
 }

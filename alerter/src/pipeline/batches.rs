@@ -105,7 +105,7 @@ impl Pipeline {
             store: parts.store.clone(),
             mysql_retry,
             wake: Arc::clone(&parts.wake),
-            rejected_rows: self.rejected_rows.clone(),
+            operators: parts.operators.clone(),
             begun,
             alone,
         }

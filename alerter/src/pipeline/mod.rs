@@ -47,7 +47,6 @@ use crate::mysql::state_rows;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::recipients::Directory;
-use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::silences::ActiveSilences;
 use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
@@ -139,8 +138,6 @@ pub struct Pipeline {
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
     clocks: ClockWatch,
-    /// Counts rows that MySQL rejects.
-    rejected_rows: RejectedRows,
     /// The last time at which devices were forgotten.
     forgot_at: Instant,
     /// The missing device of each partition whose user was looked up last.
@@ -163,7 +160,6 @@ impl Pipeline {
         Self {
             engine: Engine::new(parts.zone.clone(), parts.devices),
             clocks: ClockWatch::new(parts.operators.clone()),
-            rejected_rows: RejectedRows::new(parts.operators.clone()),
             forgot_at: Instant::now(),
             asked_unbound: BTreeMap::new(),
             positions: BTreeMap::new(),

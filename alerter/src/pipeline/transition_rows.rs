@@ -137,8 +137,10 @@ impl PartitionBatch {
         for recipient in &choice.recipients {
             let id = key.client_msg_id(transition.seq, &recipient.address.to_string());
             // A message to the watch is a row, which the sender builds.
-            let payload = wechat::request(contacts.accounts(), &recipient.address, &id, notice);
-            queue(Whom::Recipient(recipient.clone(), payload.unwrap_or_default()));
+            let account = contacts.accounts().of(recipient.address.channel);
+            let request =
+                account.map(|to| wechat::request(to, &recipient.address.name, &id, notice));
+            queue(Whom::Recipient(recipient.clone(), request.unwrap_or_default()));
         }
     }
 }

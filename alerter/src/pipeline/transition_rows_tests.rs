@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,26 +9,21 @@ use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::{Address, Recipient};
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
+use crate::notify::recipients::choice::TenantContacts;
+use crate::notify::wechat::{Accounts, FieldMap};
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
-use crate::test_support::{self, heart_rate, rule};
+use crate::test_support::{self, heart_rate, official_account, rule};
 
 fn recipients() -> (Contacts, Choice) {
-    let account = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    };
-    let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
+    let accounts = Accounts::from_iter([official_account(FieldMap::default())]);
     let recipients = [("openid:o1", 5), ("openid:o2", 6)].map(|(text, user_id)| {
         let address = Address::parse(text).unwrap();
         Recipient { address, user_id }
     });
     let choice = Choice { recipients: recipients.into(), ..Choice::default() };
-    (Contacts::of_accounts(accounts), choice)
+    let tenant = TenantContacts::new(Arc::new(accounts), HashMap::new());
+    (Contacts::new(tenant, &[]), choice)
 }
 
 fn cause(reading: &Reading, offset: i64) -> Cause<'_> {

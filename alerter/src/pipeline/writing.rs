@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::metrics::{ALERT_CHECK_SECONDS, COMMIT_RETRIES};
 use crate::mysql::retry::{MysqlRetry, Stopping};
-use crate::notify::rejected_rows::RejectedRows;
+use crate::notify::operator_events::OperatorEvents;
 use crate::pipeline::commit::{BatchCommit, CommitOutcome};
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::pipeline::waiting_partitions::HoldReason;
@@ -63,8 +63,8 @@ pub(super) struct BatchTask {
     pub(super) mysql_retry: MysqlRetry,
     /// Wakes the sender when there is something to send.
     pub(super) wake: Arc<Notify>,
-    /// Counts rows that MySQL rejects.
-    pub(super) rejected_rows: RejectedRows,
+    /// Hear of rows that MySQL rejects.
+    pub(super) operators: OperatorEvents,
     /// The time at which the evaluation of the batch began.
     pub(super) begun: Instant,
     /// `None`: the task returns what MySQL does not take, so that the other partitions go on.
@@ -94,7 +94,7 @@ impl BatchTask {
                     break;
                 }
                 Ok(CommitOutcome::Done(refused)) => {
-                    refused.iter().for_each(|row| self.rejected_rows.note(row));
+                    refused.iter().for_each(|row| row.note(&self.operators));
                     part.iter()
                         .for_each(|partition_batch| self.done(partition_batch, &mut written));
                 }

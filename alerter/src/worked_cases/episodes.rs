@@ -13,7 +13,7 @@ use crate::engine::{Change, DeviceLimits, Engine, StoredPartition};
 use crate::notify::limits::AccountLimits;
 use crate::notify::recipients::router::PeopleRouter;
 use crate::notify::silences::ActiveSilences;
-use crate::notify::silences::index::Silence;
+use crate::notify::silences::index::{Silence, SilenceIndex};
 use crate::rules::loading::shrinkage::{SourceDecision, SourceGuard};
 use crate::rules::loading::versions::RuleVersions;
 use crate::rules::severity::Severity;
@@ -133,7 +133,7 @@ impl Stage {
     }
 
     fn router(&self, now_ms: i64) -> PeopleRouter {
-        let silences = ActiveSilences::known_as(self.silences.clone());
+        let silences = ActiveSilences::fixed(Some(SilenceIndex::new(self.silences.clone(), 0)));
         PeopleRouter::new(silences, Arc::new(AccountLimits::new(ACCOUNT_PER_SECOND)), now_ms)
     }
 
@@ -160,7 +160,6 @@ impl Stage {
         let changes = match event["do"].as_str().unwrap_or_default() {
             "silence" => {
                 self.silences.push(Silence {
-                    id: 1,
                     customer_id: None,
                     device_sn: event["device_sn"].as_str().map(str::to_owned),
                     rule_id: event["rule"].as_i64(),

@@ -10,7 +10,8 @@ use super::result::list;
 use crate::notify::address::Address;
 use crate::notify::recipients::choice::{KnownAddress, TenantContacts};
 use crate::notify::recipients::contacts::Contacts;
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount, WecomAccount, WecomForm};
+use crate::notify::wechat::{Accounts, FieldMap};
+use crate::test_support::{official_account, wecom_account};
 
 /// The user who is concerned by every alert of an example without people.
 const ANYBODY: i64 = 1;
@@ -54,12 +55,7 @@ impl People {
     /// Returns the contacts of alerts of these ids.
     pub(crate) fn contacts(&self, wanted: &BTreeSet<Ids>) -> HashMap<Ids, Contacts> {
         let contacts = |ids: &Ids| {
-            let accounts = self.accounts();
-            let tenant = TenantContacts {
-                kinds: accounts.kinds(),
-                accounts: Arc::new(accounts),
-                addresses: self.addresses(),
-            };
+            let tenant = TenantContacts::new(Arc::new(self.accounts()), self.addresses());
             (*ids, Contacts::new(tenant, &self.concerned(*ids)))
         };
         wanted.iter().map(contacts).collect()
@@ -98,24 +94,7 @@ impl People {
     fn accounts(&self) -> Accounts {
         let kinds = self.fixture["accounts"].as_array();
         let has = |kind: &str| kinds.is_none_or(|kinds| kinds.iter().any(|one| one == kind));
-        let secret = || "hush".to_owned().into();
-        let official = || OfficialAccount {
-            app_id: "wx7".into(),
-            app_secret: secret(),
-            template_id: "t1".into(),
-            fields: FieldMap::default(),
-            default_address: None,
-        };
-        let wecom = || WecomAccount {
-            corp_id: "ww7".into(),
-            agent_id: 5,
-            secret: secret(),
-            form: WecomForm::Text,
-            default_address: None,
-        };
-        Accounts {
-            official: has("openid").then(|| Arc::new(official())),
-            wecom: has("wecom").then(|| Arc::new(wecom())),
-        }
+        let official = has("openid").then(|| official_account(FieldMap::default()));
+        official.into_iter().chain(has("wecom").then(|| wecom_account(5))).collect()
     }
 }

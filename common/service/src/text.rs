@@ -41,9 +41,14 @@ pub fn table_of<const N: usize>(
     Ok(())
 }
 
-/// Replaces characters that would begin a line of their own or move a terminal's cursor.
+/// Replaces characters that would begin a line of their own, or move the text around them or a
+/// terminal's cursor: controls, separators of lines and paragraphs, changes of the direction.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+    let moves = |one: char| {
+        one.is_control()
+            || matches!(one, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|one| if moves(one) { ' ' } else { one }).collect()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl SilenceEndArgs {
         match table::find(&pool, id).await? {
             None => bail!("there is no silence {id}: `alerter silence list` shows those there are"),
             Some(record) => {
-                let ended = record.ended_at.unwrap_or(record.ends_at);
+                let ended = record.ended_at.unwrap_or(record.silence.ends_at);
                 bail!("silence {id} is over since {}", wall(ended, zone))
             }
         }

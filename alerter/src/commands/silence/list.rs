@@ -9,7 +9,7 @@ use ljwx_service::text::{Align, table_of};
 use serde::Serialize;
 
 use crate::commands::{DatabaseArgs, wall};
-use crate::notify::silences::table::{self, SilenceRow, SilenceState};
+use crate::notify::silences::table::{self, NewSilence, SilenceRow};
 
 /// Most silences that are listed: the newest.
 const LISTED_MAX: usize = 1_000;
@@ -47,7 +47,7 @@ pub struct SilenceListArgs {
 /// A silence and its state.
 #[derive(Debug, Serialize)]
 struct ListedSilence<'a> {
-    state: SilenceState,
+    state: &'static str,
     #[serde(flatten)]
     record: &'a SilenceRow,
 }
@@ -78,7 +78,7 @@ pub fn print_line(text: &str) -> anyhow::Result<()> {
 }
 
 fn json(records: &[SilenceRow], now: i64, out: &mut impl Write) -> anyhow::Result<()> {
-    let line = |record| ListedSilence { state: SilenceRow::standing(record, now), record };
+    let line = |record| ListedSilence { state: SilenceRow::state(record, now), record };
     let lines: Vec<_> = records.iter().map(line).collect();
     serde_json::to_writer_pretty(&mut *out, &lines)?;
     Ok(writeln!(out)?)
@@ -92,16 +92,16 @@ fn print(
 ) -> io::Result<()> {
     let any = |number: Option<i64>| number.map_or_else(|| "any".to_owned(), |one| one.to_string());
     let line = |record: &SilenceRow| {
-        let SilenceRow { author, reason, .. } = record;
+        let NewSilence { author, reason, .. } = &record.silence;
         let by = record.ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
         [
             record.id.to_string(),
-            record.standing(now).as_str().to_owned(),
-            wall(record.starts_at, zone),
-            wall(record.ended_at.unwrap_or(record.ends_at), zone),
-            any(record.customer_id),
-            record.device_sn.clone().unwrap_or_else(|| "any".to_owned()),
-            any(record.rule_id),
+            record.state(now).to_owned(),
+            wall(record.silence.starts_at, zone),
+            wall(record.ended_at.unwrap_or(record.silence.ends_at), zone),
+            any(record.silence.customer_id),
+            record.silence.device_sn.clone().unwrap_or_else(|| "any".to_owned()),
+            any(record.silence.rule_id),
             format!("{reason} ({author}{by})"),
         ]
     };
@@ -116,8 +116,7 @@ mod tests {
 
     #[test]
     fn a_list_says_what_is_silenced_until_when_and_by_whom() {
-        let lasting = SilenceRow {
-            id: 2,
+        let silence = NewSilence {
             customer_id: Some(7),
             device_sn: None,
             rule_id: Some(3),
@@ -125,15 +124,17 @@ mod tests {
             author: "ann".into(),
             starts_at: 0,
             ends_at: 7_200_000,
-            ended_at: None,
-            ended_by: None,
-            created_at: 0,
         };
-        let ended = SilenceRow {
-            id: 1,
+        let of_device = NewSilence {
             customer_id: None,
             device_sn: Some("A1".into()),
             rule_id: None,
+            ..silence.clone()
+        };
+        let lasting = SilenceRow { id: 2, silence, ended_at: None, ended_by: None, created_at: 0 };
+        let ended = SilenceRow {
+            id: 1,
+            silence: of_device,
             ended_at: Some(60_000),
             ended_by: Some("bob".into()),
             ..lasting.clone()

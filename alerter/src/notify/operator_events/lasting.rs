@@ -135,10 +135,7 @@ impl LastingEvents {
         let (account, customer_id) = match event {
             LastingEvent::WechatBroken(account) => (Some(account), None),
             LastingEvent::NoRecipientReached(customer_id) => (None, Some(customer_id)),
-            LastingEvent::ReadingsStopped
-            | LastingEvent::SenderLate
-            | LastingEvent::GatewayClock
-            | LastingEvent::ClockAhead => (None, None),
+            _ => (None, None),
         };
         let about = OperatorEvent::about(word, text, at);
         Some(OperatorEvent { account, customer_id, count, since, ..about })

@@ -87,11 +87,10 @@ impl OperatorsArgs {
 }
 
 /// The events that operators heard of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Heard {
     lasting: LastingEvents,
-    /// Refused templates, by the text of their event.
-    templates: RepeatLimit<String>,
+    repeats: RepeatLimit,
 }
 
 /// The channel to the operators.
@@ -103,11 +102,7 @@ pub struct OperatorEvents {
 
 impl OperatorEvents {
     fn new(queue: Option<mpsc::Sender<OperatorEvent>>) -> Self {
-        let heard = Heard {
-            lasting: LastingEvents::default(),
-            templates: RepeatLimit::new(TEMPLATE_INTERVAL),
-        };
-        Self { queue, heard: Arc::new(Mutex::new(heard)) }
+        Self { queue, heard: Arc::default() }
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.
@@ -122,6 +117,14 @@ impl OperatorEvents {
         let Some(queue) = &self.queue else { return };
         if queue.try_send(operator_event).is_err() {
             lost("queue of the operator webhook is full");
+        }
+    }
+
+    /// As [`Self::notify`], unless operators heard of the same `key` within `interval`.
+    pub fn notify_once(&self, key: String, interval: Duration, operator_event: OperatorEvent) {
+        let is_admitted = self.heard().repeats.admit(key, interval, Instant::now());
+        if is_admitted {
+            self.notify(operator_event);
         }
     }
 
@@ -169,12 +172,9 @@ impl OperatorEvents {
         };
         let text =
             format!("WeChat {refused} of account {account}, which is sent in a plainer form");
-        if !self.heard().templates.admit(text.clone(), Instant::now()) {
-            return;
-        }
-        let about = OperatorEvent::about("template_refused", text, Timestamp::now());
+        let about = OperatorEvent::about("template_refused", text.clone(), Timestamp::now());
         let (account, errcode) = (Some(account.to_owned()), failure.errcode);
-        self.notify(OperatorEvent { account, errcode, ..about });
+        self.notify_once(text, TEMPLATE_INTERVAL, OperatorEvent { account, errcode, ..about });
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {

@@ -3,31 +3,23 @@
 //! Pure: time comes as an argument.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// Things that are remembered. Further ones are not admitted.
 const KEYS_MAX: usize = 1_000;
 
-/// Admits one event of a key in an interval.
-#[derive(Debug)]
-pub struct RepeatLimit<K> {
-    interval: Duration,
-    sent: HashMap<K, Instant>,
-}
+/// Admits one event of a key in an interval. Holds the end of each interval.
+#[derive(Debug, Default)]
+pub struct RepeatLimit(HashMap<String, Instant>);
 
-impl<K: Eq + Hash> RepeatLimit<K> {
-    /// Admits an event of a key once in `interval`.
-    pub fn new(interval: Duration) -> Self {
-        Self { interval, sent: HashMap::new() }
-    }
-
-    /// Whether an event of this key may be sent now. An admitted event counts as sent.
-    pub fn admit(&mut self, key: K, now: Instant) -> bool {
-        self.sent.retain(|_, at| now.saturating_duration_since(*at) < self.interval);
-        let is_admitted = self.sent.len() < KEYS_MAX && !self.sent.contains_key(&key);
+impl RepeatLimit {
+    /// Whether an event of this key may be sent now, and no other within `interval`. An admitted
+    /// event counts as sent.
+    pub fn admit(&mut self, key: String, interval: Duration, now: Instant) -> bool {
+        self.0.retain(|_, until| now < *until);
+        let is_admitted = self.0.len() < KEYS_MAX && !self.0.contains_key(&key);
         if is_admitted {
-            self.sent.insert(key, now);
+            self.0.insert(key, now + interval);
         }
         is_admitted
     }
@@ -41,7 +33,7 @@ mod tests {
 
     #[test]
     fn operators_hear_of_the_first_of_a_kind_and_again_after_the_interval() {
-        let mut limit = RepeatLimit::new(DAY);
+        let mut limit = RepeatLimit::default();
         let begun = Instant::now();
         for (key, after, admitted) in [
             ("a", Duration::ZERO, true),
@@ -50,17 +42,18 @@ mod tests {
             ("a", DAY, true),
             ("a", DAY * 2 - Duration::from_secs(1), false),
         ] {
-            assert_eq!(limit.admit(key, begun + after), admitted, "{key} {after:?}");
+            assert_eq!(limit.admit(key.into(), DAY, begun + after), admitted, "{key} {after:?}");
         }
     }
 
     #[test]
     fn more_kinds_than_are_remembered_wait_until_the_first_are_forgotten() {
-        let mut limit = RepeatLimit::new(DAY);
+        let mut limit = RepeatLimit::default();
         let begun = Instant::now();
-        assert!((0..KEYS_MAX).all(|key| limit.admit(key, begun)));
-        assert!(!limit.admit(KEYS_MAX, begun));
-        assert!(limit.admit(KEYS_MAX, begun + DAY));
-        assert_eq!(limit.sent.len(), 1);
+        let mut admit = |key: usize, now| limit.admit(key.to_string(), DAY, now);
+        assert!((0..KEYS_MAX).all(|key| admit(key, begun)));
+        assert!(!admit(KEYS_MAX, begun));
+        assert!(admit(KEYS_MAX, begun + DAY));
+        assert_eq!(limit.0.len(), 1);
     }
 }

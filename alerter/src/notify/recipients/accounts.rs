@@ -5,19 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secrecy::SecretString;
-
-use super::choice::AccountKinds;
 use super::platform_rows::{PlatformRow, PlatformTables};
 use crate::notify::address;
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount, WecomAccount, WecomForm};
+use crate::notify::wechat::{Account, AccountKind, Accounts, FieldMap};
 use crate::rules::channel::Channel;
 
 /// The accounts of all tenants.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TenantAccounts {
     /// Also holds tenants whose rows are all switched off. They have no account.
-    tenants: BTreeMap<i64, TenantAccount>,
+    pub tenants: BTreeMap<i64, Arc<Accounts>>,
     /// Whether the table has no row at all.
     pub is_empty: bool,
     /// Faults that make rows unusable, for operators.
@@ -33,27 +30,6 @@ pub struct AccountFault {
     pub text: String,
 }
 
-/// The accounts of one tenant.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TenantAccount {
-    /// The accounts that can be used.
-    pub(super) accounts: Arc<Accounts>,
-    /// The kinds of which there is a row.
-    pub(super) kinds: AccountKinds,
-}
-
-impl TenantAccounts {
-    /// Returns a tenant's own accounts.
-    pub(super) fn of(&self, customer_id: i64) -> Option<&TenantAccount> {
-        self.tenants.get(&customer_id)
-    }
-
-    /// Returns the accounts of each tenant, by tenant.
-    pub fn by_tenant(&self) -> impl Iterator<Item = (i64, &Arc<Accounts>)> {
-        self.tenants.iter().map(|(customer_id, tenant)| (*customer_id, &tenant.accounts))
-    }
-}
-
 /// Reads the table.
 pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>, sqlx::Error> {
     let rows = tables.rows("t_wechat_alarm_config", "ORDER BY id").await?;
@@ -62,72 +38,65 @@ pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>,
 
 /// Uses a tenant's first row of each kind that is switched on and complete.
 fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
-    let mut loaded = TenantAccounts { is_empty: rows.is_empty(), ..TenantAccounts::default() };
-    let mut tenants: BTreeMap<i64, (Accounts, AccountKinds)> = BTreeMap::new();
+    let (mut tenants, mut faults) = (BTreeMap::<i64, Accounts>::new(), Vec::new());
     for row in rows {
-        let name = format!("t_wechat_alarm_config row {}", row.text("id").unwrap_or("?"));
-        let Some(customer_id) = tenant(row) else {
-            let text = format!("{name}: customer_id is no number");
-            loaded.faults.push(AccountFault { customer_id: None, text });
+        let customer_id = tenant(row);
+        let mut fault = |what: String| {
+            let id = row.text("id").unwrap_or("?");
+            let text = format!("t_wechat_alarm_config row {id}: {what}");
+            faults.push(AccountFault { customer_id, text });
+        };
+        let Some(customer_id) = customer_id else {
+            fault("customer_id is no number".into());
             continue;
         };
-        let (accounts, kinds) = tenants.entry(customer_id).or_default();
-        kinds.extend(match row.text("type") {
-            Some("official") => Some(Channel::Official),
-            Some("enterprise") => Some(Channel::Wecom),
-            _ => None,
-        });
+        let accounts = tenants.entry(customer_id).or_default();
+        let place = channel(row).map(|channel| (channel, accounts.row(channel)));
         if !row.flag("enabled", true) {
             continue;
         }
-        let mut fault = |text: String| {
-            let text = format!("{name}: {text}");
-            loaded.faults.push(AccountFault { customer_id: Some(customer_id), text });
+        let Some((channel, place)) = place else {
+            fault("type must be official or enterprise".into());
+            continue;
         };
-        match row.text("type").unwrap_or_default() {
-            "official" if accounts.official.is_none() => {
-                accounts.official = official(row).map_err(&mut fault).ok().map(Arc::new);
-            }
-            "enterprise" if accounts.wecom.is_none() => {
-                accounts.wecom = wecom(row).map_err(&mut fault).ok().map(Arc::new);
-            }
-            "official" | "enterprise" => {}
-            _ => fault("type must be official or enterprise".into()),
+        if place.is_none() {
+            *place = account(row, channel).map_err(&mut fault).ok().map(Arc::new);
         }
-        if let Some(Err(problem)) = default_address(row) {
+        if let Some(Err(problem)) = default_address(row, channel) {
             fault(format!("default_address {problem}"));
         }
     }
-    let tenant =
-        |(id, (accounts, kinds))| (id, TenantAccount { accounts: Arc::new(accounts), kinds });
-    loaded.tenants = tenants.into_iter().map(tenant).collect();
-    loaded
+    let tenants = tenants.into_iter().map(|(id, accounts)| (id, Arc::new(accounts))).collect();
+    TenantAccounts { tenants, is_empty: rows.is_empty(), faults }
 }
 
 fn tenant(row: &PlatformRow) -> Option<i64> {
     row.text("customer_id").or_else(|| row.text("tenant_id"))?.parse().ok()
 }
 
-fn official(row: &PlatformRow) -> Result<OfficialAccount, String> {
-    Ok(OfficialAccount {
-        app_id: needed(row, "appid")?,
-        app_secret: SecretString::from(needed(row, "appsecret")?),
-        template_id: needed(row, "template_id")?,
-        fields: fields(row)?,
-        default_address: default_address(row).and_then(Result::ok),
-    })
+fn channel(row: &PlatformRow) -> Option<Channel> {
+    match row.text("type")? {
+        "official" => Some(Channel::Official),
+        "enterprise" => Some(Channel::Wecom),
+        _ => None,
+    }
 }
 
-fn wecom(row: &PlatformRow) -> Result<WecomAccount, String> {
-    Ok(WecomAccount {
-        corp_id: needed(row, "corp_id")?,
-        agent_id: needed(row, "agent_id")?
+fn account(row: &PlatformRow, channel: Channel) -> Result<Account, String> {
+    let needed = |column: &str| {
+        row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
+    };
+    let default_address = default_address(row, channel).and_then(Result::ok);
+    let (app_id, secret, kind) = if channel == Channel::Official {
+        let template_id = needed("template_id")?;
+        ("appid", "appsecret", AccountKind::Official { template_id, fields: fields(row)? })
+    } else {
+        let agent_id = needed("agent_id")?
             .parse()
-            .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?,
-        secret: SecretString::from(needed(row, "secret")?),
-        form: form(row)?,
-        default_address: default_address(row).and_then(Result::ok),
-    })
+            .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?;
+        ("corp_id", "secret", AccountKind::Wecom { agent_id, is_markdown: is_markdown(row)? })
+    };
+    Ok(Account::new(needed(app_id)?, needed(secret)?.into(), kind, default_address))
 }
 
 /// Returns the fields of the row's template. A row without a map has an older template.
@@ -138,22 +107,16 @@ fn fields(row: &PlatformRow) -> Result<FieldMap, String> {
     }
 }
 
-fn form(row: &PlatformRow) -> Result<WecomForm, String> {
+fn is_markdown(row: &PlatformRow) -> Result<bool, String> {
     match row.text("wecom_form") {
-        None | Some("text") => Ok(WecomForm::Text),
-        Some("markdown") => Ok(WecomForm::Markdown),
+        None | Some("text") => Ok(false),
+        Some("markdown") => Ok(true),
         Some(_) => Err("wecom_form must be text or markdown".to_owned()),
     }
 }
 
-fn needed(row: &PlatformRow, column: &str) -> Result<String, String> {
-    row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
-}
-
 /// Returns the row's default address, or the fault in it.
-fn default_address(row: &PlatformRow) -> Option<Result<String, &'static str>> {
-    let channel =
-        if row.text("type") == Some("enterprise") { Channel::Wecom } else { Channel::Official };
+fn default_address(row: &PlatformRow, channel: Channel) -> Option<Result<String, &'static str>> {
     let name = row.text("default_address")?;
     Some(address::check(channel, name).map(|()| name.to_owned()))
 }
@@ -189,8 +152,9 @@ mod tests {
 
     /// The names of a tenant's two accounts.
     fn names(loaded: &TenantAccounts, customer_id: i64) -> Option<[Option<String>; 2]> {
-        let accounts = &loaded.of(customer_id)?.accounts;
-        Some([Channel::Official, Channel::Wecom].map(|channel| accounts.name(channel)))
+        let accounts = loaded.tenants.get(&customer_id)?;
+        let name = |channel| accounts.of(channel).map(|account| account.name.clone());
+        Some([Channel::Official, Channel::Wecom].map(name))
     }
 
     #[test]
@@ -211,10 +175,10 @@ mod tests {
         assert_eq!(names(&loaded, 8), Some([None, None]), "switched off is off");
         assert_eq!(names(&loaded, 9), Some([None, name("wecom:ww7:5")]));
         assert_eq!(names(&loaded, 0), None);
-        let kinds = |customer_id| loaded.of(customer_id).map(|tenant| tenant.kinds.clone());
-        let expected = AccountKinds::from([Channel::Official]);
-        assert_eq!(kinds(8), Some(expected), "switched off, and still there");
-        let nurse = loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
+        let rows =
+            [Channel::Official, Channel::Wecom].map(|channel| loaded.tenants[&8].has_row(channel));
+        assert_eq!(rows, [true, false], "switched off, and still there");
+        let nurse = loaded.tenants[&9].of(Channel::Wecom).and_then(|one| one.default_address());
         assert_eq!(nurse.map(|nurse| nurse.to_string()), name("wecom:nurse"));
     }
 
@@ -253,25 +217,24 @@ mod tests {
         assert!(!format!("{:?}", loaded.faults).contains("hush"));
         assert_eq!(names(&loaded, 7), Some([Some("official:wx7".to_owned()), None]));
         assert_eq!(names(&loaded, 10), Some([None, None]));
-        let nobody =
-            loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
-        assert_eq!(nobody, None);
+        assert_eq!(loaded.tenants[&9].of(Channel::Wecom).unwrap().default_address(), None);
     }
 
     #[test]
     fn a_row_without_a_map_or_a_form_has_those_of_before() {
+        let kind = |row: PlatformRow, channel| account(&row, channel).unwrap().kind;
         let of_map = |map: &str| {
             let row = PlatformRow::from([("template_fields", map)]);
-            official(&row.or(official_row("7", "wx7", "1"))).unwrap().fields
+            kind(row.or(official_row("7", "wx7", "1")), Channel::Official)
         };
-        assert_eq!(of_map(""), FieldMap::default());
-        assert_eq!(of_map("null"), FieldMap::default());
-        assert_ne!(of_map(r#"{"thing1": "patient"}"#), FieldMap::default());
-        for (word, form) in
-            [("", WecomForm::Text), ("text", WecomForm::Text), ("markdown", WecomForm::Markdown)]
-        {
+        let of_fields = |fields| AccountKind::Official { template_id: "t1".to_owned(), fields };
+        assert_eq!(of_map(""), of_fields(FieldMap::default()));
+        assert_eq!(of_map("null"), of_fields(FieldMap::default()));
+        assert_ne!(of_map(r#"{"thing1": "patient"}"#), of_fields(FieldMap::default()));
+        for (word, is_markdown) in [("", false), ("text", false), ("markdown", true)] {
             let row = PlatformRow::from([("wecom_form", word)]).or(wecom_row("7", "5", "1"));
-            assert_eq!(wecom(&row).unwrap().form, form, "{word}");
+            let expected = AccountKind::Wecom { agent_id: 5, is_markdown };
+            assert_eq!(kind(row, Channel::Wecom), expected, "{word}");
         }
     }
 }

@@ -80,12 +80,10 @@ impl AddressBook {
              FROM t_alert_recipient_address WHERE customer_id = "
         ));
         query.push_bind(customer_id);
-        query.push(" AND user_id IN (");
-        let mut list = query.separated(", ");
-        for user_id in users {
-            list.push_bind(*user_id);
-        }
-        query.push(") ORDER BY user_id, kind, address");
+        query.push(" AND user_id IN ").push_tuples(users, |mut row, user_id| {
+            row.push_bind(*user_id);
+        });
+        query.push(" ORDER BY user_id, kind, address");
         let rows: Vec<(i64, String, String, bool)> =
             query.build_query_as().fetch_all(&self.pool).await?;
         let mut loaded: HashMap<i64, Vec<KnownAddress>> = HashMap::new();

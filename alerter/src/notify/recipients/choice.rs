@@ -4,7 +4,7 @@
 //! account is in. The watch counts only if no word with an account stands beside it. A notification
 //! reaches someone if a word that counts does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::engine::routing::{OwedReason, Routed};
@@ -26,15 +26,11 @@ pub(crate) struct KnownAddress {
     pub(crate) is_disabled: bool,
 }
 
-/// The kinds of account of which a tenant has a row, whether or not it can be used.
-pub(crate) type AccountKinds = BTreeSet<Channel>;
-
 /// The accounts and addresses of a tenant.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TenantContacts {
     pub(crate) accounts: Arc<Accounts>,
-    pub(crate) kinds: AccountKinds,
-    pub(crate) addresses: Addresses,
+    addresses: Addresses,
 }
 
 /// The recipients of an alert.
@@ -86,7 +82,7 @@ pub(super) fn choose(
     rests: &dyn Fn(&str) -> bool,
 ) -> Choice {
     let is_usable =
-        |kind: &Channel| contacts.accounts.name(*kind).is_some_and(|name| !rests(&name));
+        |kind: &Channel| contacts.accounts.of(*kind).is_some_and(|account| !rests(&account.name));
     let word = |name, kinds: &'static [Channel]| ChannelWord {
         name,
         kinds,
@@ -97,7 +93,7 @@ pub(super) fn choose(
     let (mut counting, mut unserved): (Vec<_>, Vec<_>) = [wechat, wecom]
         .into_iter()
         .flatten()
-        .partition(|word| word.kinds.iter().any(|kind| contacts.kinds.contains(kind)));
+        .partition(|word| word.kinds.iter().any(|kind| contacts.accounts.has_row(*kind)));
     let watch_counts = counting.is_empty() && channels.message;
     if counting.is_empty() && !channels.message {
         // No other channel of the rule reaches people.
@@ -109,10 +105,7 @@ pub(super) fn choose(
     let omitted = chosen.len().saturating_sub(RECIPIENTS_MAX);
     chosen.truncate(RECIPIENTS_MAX);
     chosen.sort_unstable();
-    let reaches = |word: &ChannelWord| {
-        chosen.iter().any(|recipient| word.usable.contains(&recipient.address.channel))
-    };
-    let unreachable = counting.iter().filter(|word| !reaches(word));
+    let unreachable = counting.iter().filter(|word| !word.reaches(&chosen));
     let mut unreachable: Vec<_> =
         unreachable.map(|word| (word.name, word.reason(contacts, people))).collect();
     if watch_counts && chosen.is_empty() {
@@ -130,48 +123,49 @@ fn chosen(
     message: bool,
 ) -> Vec<Recipient> {
     let mut chosen: Vec<Recipient> = Vec::new();
-    let add = |chosen: &mut Vec<Recipient>, found: Vec<Address>, user_id: i64| {
-        for address in found {
-            if !chosen.iter().any(|recipient| recipient.address == address) {
-                chosen.push(Recipient { address, user_id });
-            }
-        }
-    };
-    // If no person is known, the alert counts as one person without an address.
-    let mut lacking = vec![people.is_empty(); counting.len()];
-    for user_id in people {
+    for user_id in people.iter().copied() {
         if message {
             let address = Address { channel: Channel::Message, name: user_id.to_string() };
-            add(&mut chosen, vec![address], *user_id);
+            chosen.push(Recipient { address, user_id });
         }
-        for (word, lacking) in counting.iter().zip(&mut lacking) {
-            let own = contacts.first_usable(*user_id, &word.usable);
-            *lacking |= own.is_empty();
-            add(&mut chosen, own, *user_id);
-        }
+        chosen
+            .extend(counting.iter().flat_map(|word| contacts.first(user_id, &word.usable, false)));
     }
-    for (word, lacking) in counting.iter().zip(lacking) {
-        let told = chosen.iter().any(|one| word.usable.contains(&one.address.channel));
-        let everybody =
-            if lacking { contacts.first_usable(EVERYBODY, &word.usable) } else { Vec::new() };
-        if !told && everybody.is_empty() {
-            let mut defaults = word.usable.iter().filter_map(|kind| contacts.default_of(*kind));
-            let default = defaults.find(|known| !known.is_disabled);
-            let default = default.into_iter().map(|known| known.address).collect();
-            add(&mut chosen, default, DEFAULT_USER);
+    for word in counting {
+        let of_user = |user_id| contacts.first(user_id, &word.usable, false);
+        // If no person is known, the alert counts as one person without an address.
+        let lacks = people.is_empty() || people.iter().any(|user_id| of_user(*user_id).is_empty());
+        let everybody = if lacks { of_user(EVERYBODY) } else { Vec::new() };
+        if !word.reaches(&chosen) && everybody.is_empty() {
+            chosen.extend(of_user(DEFAULT_USER));
         }
-        add(&mut chosen, everybody, EVERYBODY);
+        chosen.extend(everybody);
     }
+    let mut addresses = HashSet::new();
+    chosen.retain(|recipient| addresses.insert(recipient.address.clone()));
     chosen
 }
 
 impl TenantContacts {
+    /// The accounts of a tenant, and the addresses of its users in the table. The default addresses of
+    /// the accounts become those of [`DEFAULT_USER`], whose rows only say which are disabled.
+    pub(crate) fn new(accounts: Arc<Accounts>, mut addresses: Addresses) -> Self {
+        let rows = addresses.remove(&DEFAULT_USER).unwrap_or_default();
+        let defaults = accounts.usable().filter_map(|account| account.default_address());
+        let defaults = defaults.map(|address| KnownAddress {
+            is_disabled: rows.iter().any(|row| row.is_disabled && row.address == address),
+            address,
+        });
+        addresses.insert(DEFAULT_USER, defaults.collect());
+        Self { accounts, addresses }
+    }
+
     /// Passes an address over as if the platform had refused it.
     pub(super) fn leave_out(&mut self, address: &Address) {
-        let refused = KnownAddress { address: address.clone(), is_disabled: true };
         for known in self.addresses.values_mut() {
-            let others = known.iter().filter(|one| one.address != *address).cloned();
-            *known = others.chain([refused.clone()]).collect();
+            let mut marked = known.to_vec();
+            marked.iter_mut().for_each(|one| one.is_disabled |= one.address == *address);
+            *known = marked.into();
         }
     }
 
@@ -182,51 +176,42 @@ impl TenantContacts {
     /// Returns a user's own addresses as an alert by `wechat` would find them. If all are disabled,
     /// returns the disabled ones.
     pub(super) fn own(&self, user_id: i64) -> Vec<Address> {
-        let kinds: Vec<Channel> = self.accounts.kinds().into_iter().collect();
-        let mut found =
-            [false, true].into_iter().map(|disabled| self.first(user_id, &kinds, disabled));
-        found.find(|found| !found.is_empty()).unwrap_or_default()
-    }
-
-    /// Returns a user's addresses of the first of these kinds that has any usable one.
-    fn first_usable(&self, user_id: i64, kinds: &[Channel]) -> Vec<Address> {
-        self.first(user_id, kinds, false)
+        let kinds: Vec<Channel> = self.accounts.usable().map(|account| account.channel()).collect();
+        let enabled = self.first(user_id, &kinds, false);
+        let own = if enabled.is_empty() { self.first(user_id, &kinds, true) } else { enabled };
+        own.into_iter().map(|recipient| recipient.address).collect()
     }
 
     /// Returns a user's addresses, disabled or not, of the first of these kinds that has any.
-    fn first(&self, user_id: i64, kinds: &[Channel], is_disabled: bool) -> Vec<Address> {
-        let known = self.of(user_id).iter().filter(move |known| known.is_disabled == is_disabled);
-        let of = |kind: &Channel| -> Vec<Address> {
-            let of_kind = known.clone().filter(|known| known.address.channel == *kind);
-            of_kind.map(|known| known.address.clone()).collect()
+    fn first(&self, user_id: i64, kinds: &[Channel], is_disabled: bool) -> Vec<Recipient> {
+        let of_kind = |kind: &Channel| -> Vec<Recipient> {
+            let known = self
+                .of(user_id)
+                .iter()
+                .filter(|known| known.is_disabled == is_disabled && known.address.channel == *kind);
+            known.map(|known| Recipient { address: known.address.clone(), user_id }).collect()
         };
-        kinds.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
-    }
-
-    /// Returns the default address of the channel's account.
-    fn default_of(&self, channel: Channel) -> Option<KnownAddress> {
-        let address = self.accounts.default_address(channel)?;
-        let mut marked = self.of(DEFAULT_USER).iter().filter(|known| known.is_disabled);
-        let is_disabled = marked.any(|known| known.address == address);
-        Some(KnownAddress { address, is_disabled })
+        kinds.iter().map(of_kind).find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 
 impl ChannelWord {
+    /// Whether one of these recipients is reached by the word.
+    fn reaches(&self, recipients: &[Recipient]) -> bool {
+        recipients.iter().any(|recipient| self.usable.contains(&recipient.address.channel))
+    }
+
     /// Returns why the word reaches no one.
     fn reason(&self, contacts: &TenantContacts, people: &[i64]) -> OwedReason {
-        let users = people.iter().copied().chain([EVERYBODY]);
-        let known: Vec<KnownAddress> = users
-            .flat_map(|user_id| contacts.of(user_id).iter().cloned())
-            .chain(self.kinds.iter().filter_map(|kind| contacts.default_of(*kind)))
-            .collect();
-        let idle = |known: &&KnownAddress| {
+        let users = people.iter().copied().chain([EVERYBODY, DEFAULT_USER]);
+        let known: Vec<_> = users.flat_map(|user_id| contacts.of(user_id)).collect();
+        let is_idle = |known: &&KnownAddress| {
             let kind = known.address.channel;
-            !known.is_disabled && self.kinds.contains(&kind) && contacts.kinds.contains(&kind)
+            !known.is_disabled && self.kinds.contains(&kind) && contacts.accounts.has_row(kind)
         };
         if known.iter().any(|known| self.usable.contains(&known.address.channel)) {
             OwedReason::Refused
-        } else if self.usable.is_empty() || known.iter().any(|known| idle(&known)) {
+        } else if self.usable.is_empty() || known.iter().any(is_idle) {
             // An address is known for an account that cannot be used.
             OwedReason::NoAccount
         } else {

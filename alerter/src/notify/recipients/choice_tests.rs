@@ -1,26 +1,21 @@
 use super::*;
-use crate::notify::wechat::{FieldMap, OfficialAccount, WecomAccount, WecomForm};
+use crate::notify::wechat::{Account, FieldMap};
+use crate::test_support::{official_account, wecom_account};
 
-/// Accounts of these kinds, with default addresses.
-fn accounts(kinds: &str) -> Accounts {
-    let official = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: Some("duty".into()),
-    };
-    let wecom = WecomAccount {
-        corp_id: "ww7".into(),
-        agent_id: 5,
-        secret: "hush".to_owned().into(),
-        form: WecomForm::Text,
-        default_address: Some("duty".into()),
-    };
-    Accounts {
-        official: kinds.contains('o').then(|| Arc::new(official)),
-        wecom: kinds.contains('w').then(|| Arc::new(wecom)),
+/// Accounts of the kinds `usable`, with these default addresses, and rows of the kinds `rows`.
+fn accounts(usable: &str, rows: &str, default_address: Option<&str>) -> Accounts {
+    let all = [('o', official_account(FieldMap::default())), ('w', wecom_account(5))];
+    let (mut channels, mut found) = (Vec::new(), Vec::new());
+    for (kind, account) in all {
+        channels.extend(rows.contains(kind).then_some(account.channel()));
+        let default_address = default_address.map(str::to_owned);
+        found.extend(usable.contains(kind).then_some(Account { default_address, ..account }));
     }
+    let mut accounts: Accounts = found.into_iter().collect();
+    for channel in channels {
+        accounts.row(channel);
+    }
+    accounts
 }
 
 /// The channel words of a rule that are set.
@@ -44,12 +39,7 @@ fn addresses(known: &[(i64, &[&str])]) -> Addresses {
 
 /// The contacts of a tenant with these kinds of account.
 fn contacts(kinds: &str, known: &[(i64, &[&str])]) -> TenantContacts {
-    let accounts = accounts(kinds);
-    TenantContacts {
-        kinds: accounts.kinds(),
-        accounts: Arc::new(accounts),
-        addresses: addresses(known),
-    }
+    TenantContacts::new(Arc::new(accounts(kinds, kinds, Some("duty"))), addresses(known))
 }
 
 fn texts(choice: &Choice) -> Vec<String> {
@@ -119,7 +109,7 @@ fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
         let address = Address::parse(&format!("openid:o{user:03}")).unwrap();
         (*user, Arc::from([KnownAddress { address, is_disabled: false }]))
     });
-    let contacts = TenantContacts { addresses: known.collect(), ..contacts("o", &[]) };
+    let contacts = TenantContacts::new(Arc::new(accounts("o", "o", None)), known.collect());
     let choice = choose(&contacts, &people, channels("wechat"), &|_| false);
     assert_eq!((choice.recipients.len(), choice.omitted), (RECIPIENTS_MAX, 150));
     let last = &choice.recipients[RECIPIENTS_MAX - 1];
@@ -158,7 +148,8 @@ fn an_address_that_several_share_is_told_once() {
 /// What a rule with these words reaches, where the accounts `ready` of all `rows` can be used: the
 /// recipients, those that do not count in brackets, and the words that reach no one.
 fn routed(words: &str, rows: &str, ready: &str, known: &[(i64, &[&str])]) -> Vec<String> {
-    let contacts = TenantContacts { kinds: contacts(rows, &[]).kinds, ..contacts(ready, known) };
+    let accounts = Arc::new(accounts(ready, rows, Some("duty")));
+    let contacts = TenantContacts::new(accounts, addresses(known));
     let choice = choose(&contacts, &[1], channels(words), &|_| false);
     let recipients = choice.recipients.iter().map(|recipient| {
         let address = &recipient.address;
@@ -234,15 +225,8 @@ fn an_account_that_rests_is_passed_over() {
     let only_openid: &[(i64, &[&str])] = &[(1, &["openid:o1"])];
     let official_rests = |name: &str| name.starts_with("official");
     let choice = |known| {
-        let mut contacts = contacts("ow", known);
-        // Without default addresses.
-        let accounts = Arc::make_mut(&mut contacts.accounts);
-        if let Some(account) = &mut accounts.official {
-            Arc::make_mut(account).default_address = None;
-        }
-        if let Some(account) = &mut accounts.wecom {
-            Arc::make_mut(account).default_address = None;
-        }
+        let accounts = Arc::new(accounts("ow", "ow", None));
+        let contacts = TenantContacts::new(accounts, addresses(known));
         choose(&contacts, &[1], channels("wechat"), &official_rests)
     };
     assert_eq!(texts(&choice(both)), ["wecom:w1"]);

@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ljwx_reading::Ids;
+use ljwx_service::text::one_line;
 use tracing::debug;
 
-use super::accounts::TenantAccount;
+use super::Directory;
 use super::choice::{Addresses, Choice, TenantContacts, choose};
 use super::platform_rows::PlatformRow;
-use super::{Directory, NameCache};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
-use crate::notify::wechat::escape::one_line;
 use crate::rules::channel::Channels;
 
 /// Longest name in a notice, in bytes.
@@ -38,19 +37,6 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// The contacts of an alert that concerns `people`.
-    #[cfg(test)]
-    pub(crate) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
-        Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
-    }
-
-    /// The contacts of a tenant of which nothing but the accounts is known.
-    #[cfg(test)]
-    pub fn of_accounts(accounts: Accounts) -> Self {
-        let tenant = TenantContacts { accounts: Arc::new(accounts), ..TenantContacts::default() };
-        Self::new(tenant, &[])
-    }
-
     /// The tenant's accounts.
     pub fn accounts(&self) -> &Arc<Accounts> {
         &self.tenant.accounts
@@ -75,7 +61,22 @@ impl Directory {
         }
         let mut found = HashMap::with_capacity(wanted.len());
         for (customer_id, all) in tenants {
-            found.extend(self.contacts_of_tenant(customer_id, &all).await?);
+            let (tenant, people) = self.tenant_contacts(customer_id, &all).await?;
+            let users = all.iter().filter_map(|ids| ids.user_id).collect();
+            let columns = ["real_name", "user_name"];
+            let wearers = self.known_names("sys_user", &columns, customer_id, users).await;
+            let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
+            let wards = self.known_names("sys_org_units", &["name"], customer_id, orgs).await;
+            let tenant = Arc::new(tenant);
+            found.extend(all.into_iter().zip(people).map(|(ids, people)| {
+                let contacts = Contacts {
+                    tenant: Arc::clone(&tenant),
+                    people: people.into(),
+                    wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
+                    ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
+                };
+                (ids, contacts)
+            }));
         }
         Ok(found)
     }
@@ -106,34 +107,9 @@ impl Directory {
         customer_id: i64,
         user_id: i64,
     ) -> Result<Vec<Address>, Arc<sqlx::Error>> {
-        let TenantAccount { accounts, kinds } = self.tenant_account(customer_id).await?;
-        let addresses = self.addresses.of(customer_id, [user_id]).await?;
-        Ok(TenantContacts { accounts, kinds, addresses }.own(user_id))
-    }
-
-    async fn contacts_of_tenant(
-        &self,
-        customer_id: i64,
-        all: &[Ids],
-    ) -> Result<Vec<(Ids, Contacts)>, Arc<sqlx::Error>> {
-        let (tenant, people) = self.tenant_contacts(customer_id, all).await?;
-        let users = all.iter().filter_map(|ids| ids.user_id).collect();
-        let columns = ["real_name", "user_name"];
-        let wearers = self.known_names(&self.names, "sys_user", &columns, customer_id, users).await;
-        let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
-        let wards =
-            self.known_names(&self.wards, "sys_org_units", &["name"], customer_id, orgs).await;
-        let tenant = Arc::new(tenant);
-        let contacts = all.iter().zip(people).map(|(ids, people)| {
-            let contacts = Contacts {
-                tenant: Arc::clone(&tenant),
-                people: people.into(),
-                wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
-                ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
-            };
-            (*ids, contacts)
-        });
-        Ok(contacts.collect())
+        let ids = Ids { user_id: Some(user_id), ..Ids::default() };
+        let (tenant, _) = self.tenant_contacts(customer_id, &[ids]).await?;
+        Ok(tenant.own(user_id))
     }
 
     /// Returns the contacts of a tenant that serve alerts of these ids, and the people of each.
@@ -142,25 +118,24 @@ impl Directory {
         customer_id: i64,
         all: &[Ids],
     ) -> Result<(TenantContacts, Vec<Vec<i64>>), Arc<sqlx::Error>> {
-        let TenantAccount { accounts, kinds } = self.tenant_account(customer_id).await?;
+        let accounts = self.accounts(customer_id).await?;
         let mut people = Vec::with_capacity(all.len());
         for ids in all {
             people.push(self.people(customer_id, *ids).await?);
         }
         let mut addresses = Addresses::new();
-        if !kinds.is_empty() {
+        if !accounts.is_empty() {
             let users = people.iter().flatten().copied().chain([EVERYBODY, DEFAULT_USER]);
             let users: BTreeSet<i64> = users.collect();
             addresses = self.addresses.of(customer_id, users).await?;
         }
-        Ok((TenantContacts { accounts, kinds, addresses }, people))
+        Ok((TenantContacts::new(accounts, addresses), people))
     }
 
     /// Returns the names of a tenant's users, or organisations, as far as they are known. Without
     /// them if MySQL fails: a name never delays an alert.
     async fn known_names(
         &self,
-        names: &NameCache,
         table: &'static str,
         columns: &[&str],
         customer_id: i64,
@@ -169,26 +144,22 @@ impl Directory {
         let mut found = HashMap::new();
         let mut asked = Vec::new();
         for id in wanted {
-            match names.get(&(customer_id, id)).await {
+            match self.names.get(&(table, customer_id, id)).await {
                 Some(name) => found.extend(name.map(|name| (id, name))),
                 None => asked.push(id),
             }
         }
         for asked in asked.chunks(QUERY_NAMES_MAX) {
-            let list: Vec<String> = asked.iter().map(i64::to_string).collect();
-            let condition = format!("WHERE id IN ({})", list.join(", "));
-            let rows = match self.tables.rows(table, &condition).await {
+            let rows = match self.tables.by_id(table, asked).await {
                 Ok(rows) => rows,
                 Err(error) => {
                     debug!(%error, table, "cannot look up names, continuing without them");
                     continue;
                 }
             };
-            let rows: HashMap<i64, PlatformRow> =
-                rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect();
             for id in asked {
                 let name = rows.get(id).and_then(|row| name(row, columns, customer_id));
-                names.insert((customer_id, *id), name.clone()).await;
+                self.names.insert((table, customer_id, *id), name.clone()).await;
                 found.extend(name.map(|name| (*id, name)));
             }
         }
@@ -209,6 +180,13 @@ fn name(row: &PlatformRow, columns: &[&str], customer_id: i64) -> Option<Arc<str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Contacts {
+        /// The contacts of an alert that concerns `people`.
+        pub(crate) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
+            Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
+        }
+    }
 
     #[test]
     fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {

@@ -3,54 +3,39 @@
 //! `sys_org_manager_cache` lists the managers. If it lists none, `sys_user_org` does.
 //! `sys_org_units` holds the organisation above. Answers are cached for a minute.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use moka::future::Cache;
+use ljwx_reading::Ids;
 
-use super::platform_rows::{PlatformRow, PlatformTables};
+use super::Directory;
+use super::platform_rows::PlatformRow;
 
-/// Lifetime of a cached answer.
-const MANAGERS_TTL: Duration = Duration::from_secs(60);
-
-/// Most organisations that are cached.
-const ORGS_MAX: u64 = 20_000;
-
-/// Managers of organisations.
-pub(super) struct Managers {
-    tables: Arc<PlatformTables>,
-    of_org: Cache<(i64, i64), Arc<[i64]>>,
-    above: Cache<i64, Option<i64>>,
-}
-
-impl Managers {
-    pub(super) fn new(tables: Arc<PlatformTables>) -> Self {
-        Self {
-            tables,
-            of_org: Cache::builder().max_capacity(ORGS_MAX).time_to_live(MANAGERS_TTL).build(),
-            above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(MANAGERS_TTL).build(),
+impl Directory {
+    /// Returns the device's user and the managers of its organisation. If there are no managers other
+    /// than the user, returns those of the organisation above, one step up and no further.
+    pub(super) async fn people(
+        &self,
+        customer_id: i64,
+        ids: Ids,
+    ) -> Result<Vec<i64>, Arc<sqlx::Error>> {
+        let mut people: Vec<i64> = ids.user_id.into_iter().collect();
+        let Some(org_id) = ids.org_id else { return Ok(people) };
+        let mut managers = others(&self.managers_of(customer_id, org_id).await?, ids.user_id);
+        if managers.is_empty()
+            && let Some(above) = self.above(org_id).await?
+        {
+            managers = others(&self.managers_of(customer_id, above).await?, ids.user_id);
         }
+        people.extend(managers);
+        Ok(people)
     }
 
-    /// Returns the managers of an organisation other than `user_id`. If there are none, returns
-    /// those of the organisation above, one step up and no further.
-    pub(super) async fn of(
+    async fn managers_of(
         &self,
         customer_id: i64,
         org_id: i64,
-        user_id: Option<i64>,
-    ) -> Result<Vec<i64>, Arc<sqlx::Error>> {
-        let own = others(&self.of_org(customer_id, org_id).await?, user_id);
-        if !own.is_empty() {
-            return Ok(own);
-        }
-        Ok(match self.above(org_id).await? {
-            Some(above) => others(&self.of_org(customer_id, above).await?, user_id),
-            None => Vec::new(),
-        })
-    }
-
-    async fn of_org(&self, customer_id: i64, org_id: i64) -> Result<Arc<[i64]>, Arc<sqlx::Error>> {
+    ) -> Result<Arc<[i64]>, Arc<sqlx::Error>> {
         let load = async {
             let cached =
                 format!("WHERE org_id = {org_id} AND role_type = 'manager' ORDER BY user_id");
@@ -63,15 +48,13 @@ impl Managers {
                 let rows = self.tables.rows("sys_user_org", &principals).await?;
                 found = appointed(&rows, customer_id);
             }
-            if found.is_empty() {
-                return Ok(Arc::from(found));
+            if !found.is_empty() {
+                let users = self.tables.by_id("sys_user", &found).await?;
+                found = in_service(found, &users);
             }
-            let ids: Vec<_> = found.iter().map(i64::to_string).collect();
-            let users = format!("WHERE id IN ({})", ids.join(", "));
-            let users = self.tables.rows("sys_user", &users).await?;
-            Ok::<_, sqlx::Error>(Arc::from(in_service(found, &users)))
+            Ok::<_, sqlx::Error>(Arc::from(found))
         };
-        self.of_org.try_get_with((customer_id, org_id), load).await
+        self.managers.try_get_with((customer_id, org_id), load).await
     }
 
     async fn above(&self, org_id: i64) -> Result<Option<i64>, Arc<sqlx::Error>> {
@@ -102,11 +85,10 @@ fn appointed(rows: &[PlatformRow], customer_id: i64) -> Vec<i64> {
 
 /// Leaves out managers who have left. Their remaining rows in other tables must not send them a
 /// patient's alerts.
-fn in_service(managers: Vec<i64>, users: &[PlatformRow]) -> Vec<i64> {
-    let gone = |user: &PlatformRow| user.flag("is_deleted", false) || !user.flag("status", true);
-    let left: Vec<i64> =
-        users.iter().filter(|user| gone(user)).filter_map(|user| user.id("id")).collect();
-    managers.into_iter().filter(|manager| !left.contains(manager)).collect()
+fn in_service(mut managers: Vec<i64>, users: &HashMap<i64, PlatformRow>) -> Vec<i64> {
+    let is_gone = |user: &PlatformRow| user.flag("is_deleted", false) || !user.flag("status", true);
+    managers.retain(|manager| !users.get(manager).is_some_and(is_gone));
+    managers
 }
 
 /// Returns the organisation above: the one in `parent_id`, or the last of the ancestors.
@@ -137,11 +119,11 @@ mod tests {
 
     #[test]
     fn who_has_left_is_told_of_nobody() {
-        let users = [
-            PlatformRow::from([("id", "1"), ("is_deleted", "1")]),
-            PlatformRow::from([("id", "2"), ("status", "0")]),
-            PlatformRow::from([("id", "3"), ("status", "1"), ("is_deleted", "0")]),
-        ];
+        let users = HashMap::from([
+            (1, PlatformRow::from([("is_deleted", "1")])),
+            (2, PlatformRow::from([("status", "0")])),
+            (3, PlatformRow::from([("status", "1"), ("is_deleted", "0")])),
+        ]);
         assert_eq!(in_service(vec![1, 2, 3, 4], &users), [3, 4], "who is not known is not gone");
     }
 

@@ -17,41 +17,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_reading::Ids;
 use moka::future::Cache;
 use tracing::warn;
 
 use crate::notify::wechat::Accounts;
+use accounts::AccountFault;
 pub use accounts::TenantAccounts;
-use accounts::{AccountFault, TenantAccount};
 use addresses::AddressBook;
 pub use addresses::disable;
-use managers::Managers;
 use platform_rows::PlatformTables;
 
 /// Lifetime of the cached accounts.
 const ACCOUNTS_TTL: Duration = Duration::from_secs(10);
 
-/// Lifetime of a cached name.
-const NAMES_TTL: Duration = Duration::from_secs(60);
+/// Lifetime of cached names and managers.
+const PEOPLE_TTL: Duration = Duration::from_secs(60);
 
-/// Most users whose names are cached, and most organisations.
-const NAMES_MAX: u64 = 100_000;
+/// Most names of users and organisations that are cached.
+const NAMES_MAX: u64 = 200_000;
 
-/// Names by tenant and id.
-type NameCache = Cache<(i64, i64), Option<Arc<str>>>;
+/// Most organisations whose managers are cached.
+const ORGS_MAX: u64 = 20_000;
 
 /// Accounts, people and addresses.
 pub struct Directory {
-    tables: Arc<PlatformTables>,
+    tables: PlatformTables,
     /// The accounts of a single-tenant installation.
-    single: TenantAccount,
+    single: Arc<Accounts>,
     accounts: Cache<(), Arc<TenantAccounts>>,
-    managers: Managers,
+    /// Managers by tenant and organisation.
+    managers: Cache<(i64, i64), Arc<[i64]>>,
+    /// The organisation above an organisation.
+    above: Cache<i64, Option<i64>>,
     /// The addresses of users.
     pub addresses: AddressBook,
-    names: NameCache,
-    wards: NameCache,
+    /// Names by table, tenant and id.
+    names: Cache<(&'static str, i64, i64), Option<Arc<str>>>,
     /// The faults of accounts that were logged last.
     faults: Mutex<Vec<AccountFault>>,
 }
@@ -64,47 +65,32 @@ pub async fn all_accounts(pool: MySqlPool) -> Result<Arc<TenantAccounts>, sqlx::
 impl Directory {
     /// Reads from `pool`. `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
-        let tables = Arc::new(PlatformTables::new(pool.clone()));
-        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAMES_TTL).build();
         Self {
-            managers: Managers::new(Arc::clone(&tables)),
-            tables,
-            single: TenantAccount { kinds: single.kinds(), accounts: Arc::new(single) },
+            tables: PlatformTables::new(pool.clone()),
+            single: Arc::new(single),
             accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_TTL).build(),
+            managers: Cache::builder().max_capacity(ORGS_MAX).time_to_live(PEOPLE_TTL).build(),
+            above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(PEOPLE_TTL).build(),
             addresses: AddressBook::new(pool),
-            names: names(),
-            wards: names(),
+            names: Cache::builder().max_capacity(NAMES_MAX).time_to_live(PEOPLE_TTL).build(),
             faults: Mutex::default(),
         }
     }
 
-    /// Returns the device's user and the managers of its organisation.
-    async fn people(&self, customer_id: i64, ids: Ids) -> Result<Vec<i64>, Arc<sqlx::Error>> {
-        let mut people: Vec<i64> = ids.user_id.into_iter().collect();
-        if let Some(org_id) = ids.org_id {
-            people.extend(self.managers.of(customer_id, org_id, ids.user_id).await?);
-        }
-        Ok(people)
-    }
-
     /// Returns the accounts that notify a tenant's recipients. Empty if the tenant has no account.
     pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
-        Ok(self.tenant_account(customer_id).await?.accounts)
-    }
-
-    async fn tenant_account(&self, customer_id: i64) -> Result<TenantAccount, Arc<sqlx::Error>> {
         let load = async {
             let loaded = accounts::load(&self.tables).await?;
             self.log_faults(&loaded.faults);
             Ok::<_, sqlx::Error>(loaded)
         };
         let loaded = self.accounts.try_get_with((), load).await?;
-        Ok(match loaded.of(customer_id) {
-            Some(tenant) => tenant.clone(),
+        Ok(match loaded.tenants.get(&customer_id) {
+            Some(accounts) => Arc::clone(accounts),
             // One tenant's people must never read about another's patients. If tenants have
             // accounts of their own, the installation's account serves no tenant.
-            None if loaded.is_empty => self.single.clone(),
-            None => TenantAccount::default(),
+            None if loaded.is_empty => Arc::clone(&self.single),
+            None => Arc::default(),
         })
     }
 

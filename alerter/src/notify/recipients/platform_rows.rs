@@ -6,7 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use ljwx_ledger::mysql::{MySqlPool, errors};
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::errors::{self, Remedy};
+use ljwx_ledger::mysql::removal::id_list;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
@@ -15,9 +17,6 @@ use crate::notify::row_bound::RowBound;
 
 /// Most rows of one query. Rows beyond it have no effect.
 const ROWS_MAX: usize = 20_000;
-
-/// MySQL's errors for a table or a column that does not exist, or that this user may not read.
-const MISSING_CODES: [u16; 4] = [1146, 1054, 1142, 1143];
 
 /// One row: its columns by name, without those that are NULL or blank.
 #[derive(Clone, Default)]
@@ -60,22 +59,6 @@ impl PlatformRow {
     }
 }
 
-#[cfg(test)]
-impl<const N: usize> From<[(&str, &str); N]> for PlatformRow {
-    fn from(columns: [(&str, &str); N]) -> Self {
-        let owned = columns.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        Self(owned.into_iter().filter(|(_, text)| !text.is_empty()).collect())
-    }
-}
-
-#[cfg(test)]
-impl PlatformRow {
-    /// Returns these columns, and the columns of `other` that are not among them.
-    pub fn or(self, other: Self) -> Self {
-        Self(other.0.into_iter().chain(self.0).collect())
-    }
-}
-
 /// The platform's tables.
 pub struct PlatformTables {
     pool: MySqlPool,
@@ -91,7 +74,8 @@ impl PlatformTables {
     }
 
     /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
-    /// table that does not exist, or in which a column is missing, has no rows.
+    /// table that does not exist, in which a column is missing, or that this user may not read, has
+    /// no rows.
     pub async fn rows(
         &self,
         table: &'static str,
@@ -104,7 +88,7 @@ impl PlatformTables {
                 self.bound.cut(table, ROWS_MAX, &mut rows);
                 Ok(rows.iter().map(PlatformRow::of).collect())
             }
-            Err(error) if is_not_there(&error) => {
+            Err(error) if errors::remedy(&error) == Remedy::Schema => {
                 let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
                 if logged.insert(table) {
                     warn!(table, %error, "platform table is missing, looking up people without it");
@@ -114,15 +98,35 @@ impl PlatformTables {
             Err(error) => Err(error),
         }
     }
-}
 
-fn is_not_there(error: &sqlx::Error) -> bool {
-    errors::number(error).is_some_and(|number| MISSING_CODES.contains(&number))
+    /// Returns the rows of these ids, by id.
+    pub async fn by_id(
+        &self,
+        table: &'static str,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, PlatformRow>, sqlx::Error> {
+        let rows = self.rows(table, &format!("WHERE id IN ({})", id_list(ids))).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<const N: usize> From<[(&str, &str); N]> for PlatformRow {
+        fn from(columns: [(&str, &str); N]) -> Self {
+            let owned = columns.map(|(name, text)| (name.to_owned(), text.to_owned()));
+            Self(owned.into_iter().filter(|(_, text)| !text.is_empty()).collect())
+        }
+    }
+
+    impl PlatformRow {
+        /// Returns these columns, and the columns of `other` that are not among them.
+        pub fn or(self, other: Self) -> Self {
+            Self(other.0.into_iter().chain(self.0).collect())
+        }
+    }
 
     #[test]
     fn flags_and_numbers_of_every_variant_are_read() {

@@ -13,7 +13,7 @@ use super::contacts::Contacts;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::notify::limits::AccountLimits;
 use crate::notify::silences::ActiveSilences;
-use crate::rules::channel::{Channel, Channels};
+use crate::rules::channel::Channels;
 use crate::rules::rule::Rule;
 
 /// The contacts, silences and accounts of a batch.
@@ -54,10 +54,9 @@ impl PeopleRouter {
     pub fn add(&mut self, found: HashMap<Ids, Contacts>) {
         let Self { limits, resting, .. } = self;
         for contacts in found.values() {
-            let kinds = [Channel::Official, Channel::Wecom];
-            for name in kinds.into_iter().filter_map(|kind| contacts.accounts().name(kind)) {
+            for account in contacts.accounts().usable() {
                 let rests = |name: &String| limits.is_resting(name, Instant::now());
-                resting.entry(name).or_insert_with_key(rests);
+                resting.entry(account.name.clone()).or_insert_with_key(rests);
             }
         }
         self.contacts.extend(found);
@@ -66,7 +65,7 @@ impl PeopleRouter {
     /// Whether a silence covers notifications of a rule on a device now.
     pub fn is_silenced(&self, ids: Ids, device_sn: &DeviceSn, rule_id: i64) -> bool {
         let customer_id = ids.customer_id.unwrap_or_default();
-        self.silences.matching(self.now_ms, customer_id, device_sn, rule_id).is_some()
+        self.silences.covers(self.now_ms, customer_id, device_sn, rule_id)
     }
 
     /// Returns the contacts of an alert, if they were looked up.

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::notify::limits::breaker::AccountHealth;
+use crate::rules::channel::Channel;
 use crate::worked_cases::people::People;
 
 #[test]
@@ -10,7 +11,7 @@ fn an_account_that_breaks_within_a_batch_is_passed_over_by_the_next_one() {
     let ids = Ids { customer_id: Some(7), user_id: Some(11), ..Ids::default() };
     let limits = Arc::new(AccountLimits::new(50));
     let router = || {
-        let mut router = PeopleRouter::new(ActiveSilences::unread(), Arc::clone(&limits), 0);
+        let mut router = PeopleRouter::new(ActiveSilences::fixed(None), Arc::clone(&limits), 0);
         router.add(people.contacts(&BTreeSet::from([ids])));
         router
     };

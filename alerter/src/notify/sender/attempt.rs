@@ -19,29 +19,8 @@ use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
-use crate::notify::wechat::{self, Accounts};
+use crate::notify::wechat::{self, Account};
 use crate::rules::channel::Channel;
-
-/// The account that serves a tenant on a channel.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// The tenant's accounts.
-    pub accounts: Arc<Accounts>,
-    /// The channel.
-    pub channel: Channel,
-    /// The account's public name, for breakers, metrics and operators.
-    pub name: String,
-    /// A hash of the account's settings, which shows that the account was changed.
-    pub settings: u64,
-}
-
-impl Route {
-    /// Returns the route through the tenant's account on this channel, if the tenant has one.
-    pub fn new(accounts: Arc<Accounts>, channel: Channel) -> Option<Self> {
-        let (name, settings) = (accounts.name(channel)?, accounts.settings(channel));
-        Some(Self { accounts, channel, name, settings })
-    }
-}
 
 impl Sender {
     /// Makes one attempt. `None`: another replica has taken the notification.
@@ -106,17 +85,16 @@ impl Sender {
     async fn send(&self, job: &SendJob<'_>, marks: Option<Marks>) -> Option<Attempt> {
         let notification = job.notification;
         let scope = (notification.customer_id, job.address.channel);
-        let route = match self.route(scope).await {
-            Ok(Some(route)) => route,
+        let account = match self.account(scope).await {
+            Ok(Some(account)) => account,
             Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
                 debug!(%error, "cannot read accounts, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        // The route has the account, so the request can be built.
-        let mut rendered = marks.and_then(|marks| render(job, &route, marks));
-        let admitted = self.gates.admit(&route.name, route.settings, scope, Instant::now());
+        let mut rendered = marks.and_then(|marks| render(job, &account, marks));
+        let admitted = self.gates.admit(&account.name, account.settings(), scope, Instant::now());
         if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
@@ -124,7 +102,7 @@ impl Sender {
         let mut attempt = loop {
             let begun = self.outbox.begin(notification, rendered.as_ref()).await;
             if !matches!(begun, Ok(true)) {
-                self.gates.abandon(&route.name, Instant::now());
+                self.gates.abandon(&account.name, Instant::now());
             }
             match begun {
                 Ok(true) => {}
@@ -141,12 +119,12 @@ impl Sender {
                 }
             }
             let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-            let Err(failure) = self.call(job, &route, payload).await else {
+            let Err(failure) = self.call(job, &account, payload).await else {
                 break Attempt::sent(Some(0));
             };
-            match self.plainer(job, &route, rendered.as_ref(), &failure) {
+            match self.plainer(job, &account, rendered.as_ref(), &failure) {
                 Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
-                None => break self.failed(job, &route, failure),
+                None => break self.failed(job, &account, failure),
             }
         };
         let notice = rendered.as_ref().map(|anew| &anew.notice).or(job.notice.as_ref());
@@ -155,18 +133,22 @@ impl Sender {
     }
 
     /// Finds the account that serves a tenant on a channel.
-    pub(super) async fn route(
+    pub(super) async fn account(
         &self,
         (customer_id, channel): AccountScope,
-    ) -> Result<Option<Route>, Arc<sqlx::Error>> {
-        let accounts = self.directory.accounts(customer_id).await?;
-        Ok(Route::new(accounts, channel))
+    ) -> Result<Option<Arc<Account>>, Arc<sqlx::Error>> {
+        Ok(self.directory.accounts(customer_id).await?.of(channel).cloned())
     }
 
-    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Result<(), Failure> {
+    async fn call(
+        &self,
+        job: &SendJob<'_>,
+        account: &Account,
+        payload: &[u8],
+    ) -> Result<(), Failure> {
         let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
-        let sent = self.platforms.send(&route.accounts, route.channel, payload).await;
+        let sent = self.platforms.send(account, payload).await;
         if let Err(Failure { errcode, .. }) = &sent {
             let kind = errcode.map_or_else(|| "unreachable".to_owned(), |code| code.to_string());
             span.span().set_attribute(KeyValue::new("error.type", kind));
@@ -174,7 +156,7 @@ impl Sender {
         }
         span.span().end();
         if sent.is_ok() {
-            self.note(route, AccountHealth::Works, None);
+            self.note(account, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
                 notification.channel = address.channel.as_str(),
@@ -187,11 +169,11 @@ impl Sender {
         sent
     }
 
-    fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+    fn failed(&self, job: &SendJob<'_>, account: &Account, failure: Failure) -> Attempt {
         let notification = job.notification;
         let attempts = notification.attempts + 1;
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&route.name) => {
+            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&account.name) => {
                 ErrcodeRemedy::ConfigError
             }
             // No form is plainer, so the template is at fault and not the notice.
@@ -207,13 +189,13 @@ impl Sender {
             settlement = Settlement::Moved;
         }
         warn!(
-            account = route.name,
+            account = account.name,
             errcode = failure.errcode,
             error = %failure,
             attempts,
             "cannot send notification"
         );
-        self.note(route, health, Some(&failure));
+        self.note(account, health, Some(&failure));
         if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
         {
@@ -236,7 +218,7 @@ impl Sender {
     fn plainer(
         &self,
         job: &SendJob<'_>,
-        route: &Route,
+        account: &Account,
         sent: Option<&RebuiltRequest>,
         failure: &Failure,
     ) -> Option<RebuiltRequest> {
@@ -248,35 +230,35 @@ impl Sender {
         // This takes for granted that it remembers the names of accepted messages only.
         let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
         if sent.is_none() {
-            let today = rebuilt(job, route, notice.clone(), resends)?;
+            let today = rebuilt(job, account, notice.clone(), resends);
             if today.payload != job.notification.payload {
                 // The stored bytes are older than the account's template.
                 return Some(today);
             }
         }
-        self.operators.template_refused(&route.name, failure);
-        let template = &route.accounts.official.as_ref()?.fields;
-        notice.plain_fields = template.plainer(&notice.plain_fields, failure.refused_field())?;
+        self.operators.template_refused(&account.name, failure);
+        let refused = failure.refused_field();
+        notice.plain_fields = account.template()?.plainer(&notice.plain_fields, refused)?;
         warn!(
-            account = route.name,
+            account = account.name,
             errcode = failure.errcode,
             error = %failure,
             "platform refused content, sending it in a plainer form"
         );
-        rebuilt(job, route, notice, resends)
+        Some(rebuilt(job, account, notice, resends))
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    pub(super) fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
-        let (name, now) = (route.name.as_str(), Instant::now());
+    pub(super) fn note(&self, account: &Account, health: AccountHealth, failure: Option<&Failure>) {
+        let (name, now) = (account.name.as_str(), Instant::now());
         if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
             self.operators.account(name, is_broken, failure);
         }
     }
 }
 
-/// Rebuilds the request. `None`: the account does not serve the address.
-fn render(job: &SendJob<'_>, route: &Route, marks: Marks) -> Option<RebuiltRequest> {
+/// Rebuilds the request. `None`: the notice cannot be read.
+fn render(job: &SendJob<'_>, account: &Account, marks: Marks) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
     notice.plain_fields.clear();
@@ -285,19 +267,14 @@ fn render(job: &SendJob<'_>, route: &Route, marks: Marks) -> Option<RebuiltReque
     let resends = job.notification.resends + i32::from(marks.repeat);
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
-    rebuilt(job, route, notice, resends)
+    Some(rebuilt(job, account, notice, resends))
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
-fn rebuilt(
-    job: &SendJob<'_>,
-    route: &Route,
-    notice: Notice,
-    resends: i32,
-) -> Option<RebuiltRequest> {
+fn rebuilt(job: &SendJob<'_>, account: &Account, notice: Notice, resends: i32) -> RebuiltRequest {
     let id = job.notification.client_msg_id(resends);
-    let payload = wechat::request(&route.accounts, &job.address, &id, &notice)?;
-    Some(RebuiltRequest { notice, payload, resends })
+    let payload = wechat::request(account, &job.address.name, &id, &notice);
+    RebuiltRequest { notice, payload, resends }
 }
 
 /// Starts a span under the reading's span that the notification continues. The span holds neither

@@ -3,20 +3,8 @@ use serde_json::Value;
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{FieldMap, OfficialAccount};
-use crate::test_support::{self, notice};
-
-fn route() -> Route {
-    let official = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    };
-    let accounts = Accounts { official: Some(Arc::new(official)), wecom: None };
-    Route::new(Arc::new(accounts), Channel::Official).unwrap()
-}
+use crate::notify::wechat::FieldMap;
+use crate::test_support::{self, notice, official_account};
 
 fn notification(resends: i32) -> Notification {
     Notification { resends, ..test_support::notification() }
@@ -29,7 +17,8 @@ fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value,
         address: Address::parse(&notification.recipient).unwrap(),
         notice: notification.notice(),
     };
-    let rendered = render(&letter, &route(), Marks { delayed, repeat }).unwrap();
+    let account = official_account(FieldMap::default());
+    let rendered = render(&letter, &account, Marks { delayed, repeat }).unwrap();
     (serde_json::from_slice(&rendered.payload).unwrap(), rendered.resends)
 }
 

@@ -171,7 +171,7 @@ fn shortened(user: &str) -> String {
 
 /// Writes the digest's text. `alerts` is sorted by level.
 fn text(alerts: &[&DigestMember<'_>]) -> String {
-    let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level()).collect();
+    let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level().1).collect();
     let counts: Vec<_> = levels
         .chunk_by(|one, next| one == next)
         .map(|same| format!("{} {}", same[0], same.len()))

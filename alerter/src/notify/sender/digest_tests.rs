@@ -169,13 +169,13 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     let opened = alert(Severity::Major, TransitionKind::Opened, "Alexander Christoph");
     let lasts = row(2, "B", &opened);
     let mixed = digest_of(&[over.clone(), lasts.clone()]).unwrap();
-    assert_eq!((mixed.headline().as_str(), mixed.level()), ("【高级】汇总 2条", "高级"));
+    assert_eq!((mixed.headline().as_str(), mixed.level().1), ("【高级】汇总 2条", "高级"));
     assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
     assert!(mixed.text.starts_with("共 2 条：高级 1、已恢复 1\n"), "{}", mixed.text);
 
     let eased = row(4, "D", &Notice { goes_on: Some(Severity::Moderate), ..ended });
     let goes_on = digest_of(&[over.clone(), eased]).unwrap();
-    assert_eq!((goes_on.headline().as_str(), goes_on.level()), ("【中级】汇总 2条", "中级"));
+    assert_eq!((goes_on.headline().as_str(), goes_on.level().1), ("【中级】汇总 2条", "中级"));
     assert!(
         goes_on.text.starts_with("共 2 条：中级 1、已恢复 1\n【中级】缓解 "),
         "{}",
@@ -184,7 +184,7 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
 
     let recovered = digest_of(&[over]).unwrap();
     assert_eq!(
-        (recovered.headline().as_str(), recovered.level()),
+        (recovered.headline().as_str(), recovered.level().1),
         ("【已恢复】汇总 1条", "已恢复")
     );
 

@@ -34,9 +34,9 @@ use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecentSends, RecipientKey};
 use super::limits::send_slots::{SendSlot, SendSlots};
 use crate::metrics::{NOTIFICATIONS, POSTPONED};
+use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
-use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
 use crate::notify::recipients::Directory;
@@ -56,7 +56,7 @@ pub struct Sender {
     /// The platforms.
     pub platforms: Platforms,
     /// The table of messages that the watch polls.
-    pub device_messages: DeviceMessageTable,
+    pub device_messages: ColumnCache,
     /// The breakers and rates of the accounts.
     pub gates: Arc<AccountLimits>,
     /// Messages to one recipient in a minute, over all replicas.

@@ -15,7 +15,6 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::attempt::Route;
 use super::retry_policy::FIX_WAIT;
 use super::{POLL_INTERVAL, Sender, count_over};
 use crate::metrics::NOTIFICATIONS;
@@ -29,6 +28,7 @@ use crate::notify::outbox::reroute_rows::{
 };
 use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients;
+use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 use crate::rules::channel::{Channel, Channels};
 
@@ -106,18 +106,17 @@ impl Sender {
         let now = Instant::now();
         let (customer_id, channel) = scope;
         // The sender claims nothing of this account meanwhile, so only this shows a change.
-        if let Some(route) = self.route(scope).await?
-            && self.gates.observe(&route.name, route.settings, scope, now)
+        if let Some(account) = self.account(scope).await?
+            && self.gates.observe(&account.name, account.settings(), scope, now)
         {
             self.outbox.make_due(scope).await?;
             return Ok(None);
         }
         let accounts = self.directory.accounts(customer_id).await?;
-        let takes = |other: Channel| {
-            let name = accounts.name(other).filter(|_| other != channel);
-            name.is_some_and(|name| self.gates.takes_messages(&name, now))
-        };
-        if !accounts.kinds().into_iter().any(takes) {
+        let has_other = accounts.usable().any(|account| {
+            account.channel() != channel && self.gates.takes_messages(&account.name, now)
+        });
+        if !has_other {
             return Ok(None);
         }
         let rows = self.outbox.stranded(scope, after, what == Leaving::Critical).await?;
@@ -168,7 +167,7 @@ impl Sender {
         };
         let Notification { id, customer_id, user_id, ref notice, .. } = *notification;
         let scope = (customer_id, address.channel);
-        let route = self.route(scope).await?;
+        let account = self.account(scope).await?;
         let is_refused = attempt.settlement == Settlement::Refused;
         let found = if is_refused {
             // Another replica may have disabled more addresses in the last seconds.
@@ -200,8 +199,7 @@ impl Sender {
             }
         }
         if is_refused {
-            let accounts = route.as_ref().map(|route| &route.accounts);
-            let default = accounts.and_then(|accounts| accounts.default_address(address.channel));
+            let default = account.as_ref().and_then(|account| account.default_address());
             let (is_default, errcode) = (default.as_ref() == Some(&address), attempt.errcode);
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
@@ -217,8 +215,8 @@ impl Sender {
         transaction.commit().await?;
         self.directory.addresses.forget();
         if is_refused
-            && let Some(route) = route
-            && let Err(error) = self.judge(&route, address.channel, attempt.errcode).await
+            && let Some(account) = account
+            && let Err(error) = self.judge(&account, address.channel, attempt.errcode).await
         {
             warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
         }
@@ -230,24 +228,20 @@ impl Sender {
     /// refused has the notification elsewhere by now.
     async fn judge(
         &self,
-        route: &Route,
+        account: &Account,
         channel: Channel,
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        let name = route.name.as_str();
+        let name = account.name.as_str();
         let customers = self.gates.customers(name);
         if !self.gates.refuses_all(name) {
             if self.outbox.refusals(&customers, channel).await? < REFUSALS_MAX {
                 return Ok(());
             }
             warn!(account = name, "account refuses for all addresses, enabling them again");
-            let failure = Failure {
-                remedy: ErrcodeRemedy::ConfigError,
-                errcode,
-                uncertain: false,
-                message: format!("{REFUSALS_MAX} addresses refused and none accepted"),
-            };
-            self.note(route, AccountHealth::Broken(FIX_WAIT), Some(&failure));
+            let message = format!("{REFUSALS_MAX} addresses refused and none accepted");
+            let failure = Failure::new(ErrcodeRemedy::ConfigError, errcode, message);
+            self.note(account, AccountHealth::Broken(FIX_WAIT), Some(&failure));
             self.gates.refuse_all(name);
         }
         self.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await

@@ -1,8 +1,9 @@
-//! Finds the silence that covers a notification.
+//! Finds out whether a silence covers a notification.
 //!
-//! Pure: the time comes as an argument, in milliseconds of the server's clock.
+//! Pure: the time comes as an argument, in milliseconds of this process's clock.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use ljwx_reading::DeviceSn;
 use sqlx::FromRow;
@@ -10,15 +11,13 @@ use sqlx::FromRow;
 /// A silence. No notification that it covers is sent while it is in effect.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Silence {
-    /// The row's id.
-    pub id: i64,
     /// Tenant; `None`: any.
     pub customer_id: Option<i64>,
     /// Device; `None`: any.
     pub device_sn: Option<String>,
     /// Rule; `None`: any.
     pub rule_id: Option<i64>,
-    /// Start.
+    /// Start, by the server's clock.
     pub starts_at: i64,
     /// End, exclusive.
     pub ends_at: i64,
@@ -27,42 +26,36 @@ pub struct Silence {
 /// Tenant, device and rule that a silence covers.
 type Matchers = (Option<i64>, Option<String>, Option<i64>);
 
-#[derive(Debug)]
-struct TimeRange {
-    id: i64,
-    starts_at: i64,
-    ends_at: i64,
-}
-
 /// Silences by tenant, device and rule. A lookup costs the same whatever the number of silences.
 #[derive(Debug, Default)]
 pub struct SilenceIndex {
-    spans: HashMap<Matchers, Vec<TimeRange>>,
-    len: usize,
+    ranges: HashMap<Matchers, Vec<Range<i64>>>,
+    /// Number of silences, planned ones included.
+    pub count: usize,
 }
 
 impl SilenceIndex {
-    /// Indexes silences by tenant, device and rule.
-    pub fn new(silences: Vec<Silence>) -> Self {
-        let len = silences.len();
-        let mut spans: HashMap<Matchers, Vec<TimeRange>> = HashMap::new();
-        for Silence { id, customer_id, device_sn, rule_id, starts_at, ends_at } in silences {
-            let matchers = (customer_id, device_sn, rule_id);
-            spans.entry(matchers).or_default().push(TimeRange { id, starts_at, ends_at });
+    /// Indexes silences. The server's clock is this process's clock plus `server_ahead_ms`.
+    pub fn new(silences: Vec<Silence>, server_ahead_ms: i64) -> Self {
+        let count = silences.len();
+        let mut ranges: HashMap<Matchers, Vec<Range<i64>>> = HashMap::new();
+        for Silence { customer_id, device_sn, rule_id, starts_at, ends_at } in silences {
+            let [start, end] = [starts_at, ends_at].map(|at| at.saturating_sub(server_ahead_ms));
+            ranges.entry((customer_id, device_sn, rule_id)).or_default().push(start..end);
         }
-        Self { spans, len }
+        Self { ranges, count }
     }
 
-    /// Returns the id of a silence that covers these at `at`. If several do, returns any of them.
-    pub fn matching(
+    /// Whether a silence covers these at `now_ms`.
+    pub fn covers(
         &self,
-        at: i64,
+        now_ms: i64,
         customer_id: i64,
         device_sn: &DeviceSn,
         rule_id: i64,
-    ) -> Option<i64> {
-        if self.spans.is_empty() {
-            return None;
+    ) -> bool {
+        if self.ranges.is_empty() {
+            return false;
         }
         // Each matcher is either this value or any: eight combinations to look up.
         for customer_id in [None, Some(customer_id)] {
@@ -70,26 +63,14 @@ impl SilenceIndex {
                 let mut matchers = (customer_id, device_sn, None);
                 for rule_id in [None, Some(rule_id)] {
                     matchers.2 = rule_id;
-                    let spans = self.spans.get(&matchers).into_iter().flatten();
-                    let mut lasting =
-                        spans.filter(|span| (span.starts_at..span.ends_at).contains(&at));
-                    if let Some(span) = lasting.next() {
-                        return Some(span.id);
+                    let mut ranges = self.ranges.get(&matchers).into_iter().flatten();
+                    if ranges.any(|range| range.contains(&now_ms)) {
+                        return true;
                     }
                 }
             }
         }
-        None
-    }
-
-    /// Number of silences, planned ones included.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are no silences.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+        false
     }
 }
 
@@ -99,12 +80,13 @@ mod tests {
 
     fn silence(customer_id: Option<i64>, device_sn: Option<&str>, rule_id: Option<i64>) -> Silence {
         let device_sn = device_sn.map(str::to_owned);
-        Silence { id: 5, customer_id, device_sn, rule_id, starts_at: 1_000, ends_at: 2_000 }
+        Silence { customer_id, device_sn, rule_id, starts_at: 1_000, ends_at: 2_000 }
     }
 
-    fn matching(silence: &Silence, at: i64) -> Option<i64> {
-        let index = SilenceIndex::new(vec![silence.clone()]);
-        index.matching(at, 7, &DeviceSn::new("A1").unwrap(), 3)
+    fn covers(silences: &[&Silence], at: i64) -> bool {
+        let index = SilenceIndex::new(silences.iter().map(|one| (*one).clone()).collect(), 0);
+        assert_eq!(index.count, silences.len());
+        index.covers(at, 7, &DeviceSn::new("A1").unwrap(), 3)
     }
 
     #[test]
@@ -127,7 +109,7 @@ mod tests {
             (Some(8), Some("A1"), Some(3), false),
         ] {
             let silence = silence(customer_id, device_sn, rule_id);
-            assert_eq!(matching(&silence, 1_500), covered.then_some(5), "{silence:?}");
+            assert_eq!(covers(&[&silence], 1_500), covered, "{silence:?}");
         }
     }
 
@@ -135,16 +117,14 @@ mod tests {
     fn a_silence_begins_and_ends_by_itself() {
         let silence = silence(None, None, None);
         for (at, covered) in [(999, false), (1_000, true), (1_999, true), (2_000, false)] {
-            assert_eq!(matching(&silence, at).is_some(), covered, "{at}");
+            assert_eq!(covers(&[&silence], at), covered, "{at}");
         }
     }
 
     #[test]
     fn what_is_over_hides_nothing_that_still_lasts() {
         let over = silence(None, Some("A1"), None);
-        let lasting = Silence { id: 6, starts_at: 1_500, ends_at: 3_000, ..over.clone() };
-        let index = SilenceIndex::new(vec![over, lasting]);
-        assert_eq!(index.matching(2_500, 7, &DeviceSn::new("A1").unwrap(), 3), Some(6));
-        assert_eq!(index.len(), 2);
+        let lasting = Silence { starts_at: 1_500, ends_at: 3_000, ..over.clone() };
+        assert!(!covers(&[&over], 2_500) && covers(&[&over, &lasting], 2_500));
     }
 }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::metrics::SILENCES;
 use crate::notify::row_bound::RowBound;
-use index::{Silence, SilenceIndex};
+use index::SilenceIndex;
 
 /// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
 /// is in effect on every replica within 10 s.
@@ -33,33 +33,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Fraction by which [`READ_INTERVAL`] varies, so that replicas do not all query at once.
 const JITTER: f64 = 0.1;
 
-/// The silences as last read from the table.
-#[derive(Debug)]
-struct SilenceSnapshot {
-    index: SilenceIndex,
-    /// The server's clock minus this process's clock: silences end by the server's clock.
-    server_ahead_ms: i64,
-}
-
-impl SilenceSnapshot {
-    fn new(silences: Vec<Silence>, server_ahead_ms: i64) -> Self {
-        Self { index: SilenceIndex::new(silences), server_ahead_ms }
-    }
-
-    fn matching(
-        &self,
-        now_ms: i64,
-        customer_id: i64,
-        device_sn: &DeviceSn,
-        rule_id: i64,
-    ) -> Option<i64> {
-        self.index.matching(now_ms + self.server_ahead_ms, customer_id, device_sn, rule_id)
-    }
-}
-
 /// The silences in effect or planned.
 #[derive(Debug, Clone)]
-pub struct ActiveSilences(watch::Receiver<Option<Arc<SilenceSnapshot>>>);
+pub struct ActiveSilences(watch::Receiver<Option<Arc<SilenceIndex>>>);
 
 impl ActiveSilences {
     /// Starts to follow the table until `stop`. If the table cannot be read, the last known
@@ -68,18 +44,6 @@ impl ActiveSilences {
         let (sender, receiver) = watch::channel(None);
         essential.spawn("the reader of silences", stop, follow(pool, sender, stop.clone()));
         Self(receiver)
-    }
-
-    /// No silences, of a table that was not read.
-    #[cfg(test)]
-    pub fn unread() -> Self {
-        Self(watch::channel(None).1)
-    }
-
-    /// These silences, by a server whose clock is this process's.
-    #[cfg(test)]
-    pub fn known_as(silences: Vec<Silence>) -> Self {
-        Self(watch::channel(Some(Arc::new(SilenceSnapshot::new(silences, 0)))).1)
     }
 
     /// Waits until the table was read once. Before the first read, silenced alerts would be
@@ -94,22 +58,22 @@ impl ActiveSilences {
         self.0.borrow().is_some()
     }
 
-    /// Returns the id of a silence that covers a notification now. `now_ms` is this process's
-    /// clock.
-    pub fn matching(
+    /// Whether a silence covers a notification at `now_ms` of this process's clock.
+    pub fn covers(
         &self,
         now_ms: i64,
         customer_id: i64,
         device_sn: &DeviceSn,
         rule_id: i64,
-    ) -> Option<i64> {
-        self.0.borrow().as_ref()?.matching(now_ms, customer_id, device_sn, rule_id)
+    ) -> bool {
+        let known = self.0.borrow();
+        known.as_ref().is_some_and(|known| known.covers(now_ms, customer_id, device_sn, rule_id))
     }
 }
 
 async fn follow(
     pool: MySqlPool,
-    sender: watch::Sender<Option<Arc<SilenceSnapshot>>>,
+    sender: watch::Sender<Option<Arc<SilenceIndex>>>,
     stop: CancellationToken,
 ) {
     let bound = RowBound::default();
@@ -117,10 +81,10 @@ async fn follow(
         let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool, &bound));
         match reading.await.context("MySQL does not answer").flatten() {
             Ok(known) => {
-                let count = known.index.len();
+                let count = known.count;
                 gauge!(SILENCES).set(count as f64);
                 let before = sender.send_replace(Some(Arc::new(known)));
-                if before.map_or(0, |before| before.index.len()) != count {
+                if before.map_or(0, |before| before.count) != count {
                     info!(silences = count, "silences changed");
                 }
             }
@@ -139,16 +103,16 @@ async fn follow(
     }
 }
 
-async fn read(pool: &MySqlPool, bound: &RowBound) -> anyhow::Result<SilenceSnapshot> {
+async fn read(pool: &MySqlPool, bound: &RowBound) -> anyhow::Result<SilenceIndex> {
     let mut connection = pool.acquire().await?;
     let asked_at = Timestamp::now().as_millisecond();
     let server_now = table::now_ms(&mut connection).await?;
     let answered_at = Timestamp::now().as_millisecond();
-    // The server read its clock between the two: assume the middle.
+    // Silences end by the server's clock. The server read it between the two: assume the middle.
     let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
     let silences = table::unfinished(&mut connection, bound);
     let silences = silences.await.context("cannot read t_alert_silence")?;
-    Ok(SilenceSnapshot::new(silences, server_ahead_ms))
+    Ok(SilenceIndex::new(silences, server_ahead_ms))
 }
 
 #[cfg(test)]
@@ -156,6 +120,7 @@ mod tests {
     use ljwx_reading::Ids;
     use serde_json::json;
 
+    use super::index::Silence;
     use super::*;
     use crate::engine::Engine;
     use crate::engine::episode::TransitionKind;
@@ -164,17 +129,17 @@ mod tests {
     use crate::rules::rule::Rule;
     use crate::test_support::{heart_rate, rule};
 
+    impl ActiveSilences {
+        /// Silences that stay as they are. `None`: the table was not read.
+        pub(crate) fn fixed(known: Option<SilenceIndex>) -> Self {
+            Self(watch::channel(known.map(Arc::new)).1)
+        }
+    }
+
     fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> ActiveSilences {
-        let silence = Silence {
-            id: 1,
-            customer_id: None,
-            device_sn: None,
-            rule_id: None,
-            starts_at,
-            ends_at,
-        };
-        let known = Arc::new(SilenceSnapshot::new(vec![silence], server_ahead_ms));
-        ActiveSilences(watch::channel(Some(known)).1)
+        let silence =
+            Silence { customer_id: None, device_sn: None, rule_id: None, starts_at, ends_at };
+        ActiveSilences::fixed(Some(SilenceIndex::new(vec![silence], server_ahead_ms)))
     }
 
     #[test]
@@ -191,8 +156,11 @@ mod tests {
             (-500, 2_500, false),
         ] {
             let silences = known(1_000, 2_000, server_ahead_ms);
-            let found = silences.matching(now_ms, 7, &device, 3);
-            assert_eq!(found.is_some(), covered, "{server_ahead_ms} {now_ms}");
+            assert_eq!(
+                silences.covers(now_ms, 7, &device, 3),
+                covered,
+                "{server_ahead_ms} {now_ms}"
+            );
         }
     }
 
@@ -201,9 +169,9 @@ mod tests {
         struct Silenced(ActiveSilences, i64);
         impl Router for Silenced {
             fn route(&self, _: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed> {
-                let silence = self.0.matching(self.1, 7, device_sn, rule.id);
+                let is_silenced = self.0.covers(self.1, 7, device_sn, rule.id);
                 let silenced = Routed::Nobody(OwedReason::Silenced);
-                Some(if silence.is_some() { silenced } else { Routed::Somebody })
+                Some(if is_silenced { silenced } else { Routed::Somebody })
             }
         }
         let mut engine = Engine::default();
@@ -228,8 +196,8 @@ mod tests {
 
     #[test]
     fn nothing_is_silenced_before_the_table_was_read() {
-        let silences = ActiveSilences::unread();
+        let silences = ActiveSilences::fixed(None);
         assert!(!silences.are_known());
-        assert_eq!(silences.matching(0, 7, &DeviceSn::new("A1").unwrap(), 3), None);
+        assert!(!silences.covers(0, 7, &DeviceSn::new("A1").unwrap(), 3));
     }
 }

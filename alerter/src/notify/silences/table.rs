@@ -20,30 +20,9 @@ const KEPT_DAYS: i64 = 400;
 /// Rows removed by one statement.
 const REMOVED_MAX: i64 = 1_000;
 
-/// A silence to add.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewSilence {
-    /// Tenant; `None`: any.
-    pub customer_id: Option<i64>,
-    /// Device; `None`: any.
-    pub device_sn: Option<String>,
-    /// Rule; `None`: any.
-    pub rule_id: Option<i64>,
-    /// The reason.
-    pub reason: String,
-    /// The author.
-    pub author: String,
-    /// Start.
-    pub starts_at: i64,
-    /// End.
-    pub ends_at: i64,
-}
-
-/// A row of the table as operators see it.
+/// A silence as it is added.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
-pub struct SilenceRow {
-    /// The row's id.
-    pub id: i64,
+pub struct NewSilence {
     /// Tenant; `None`: any.
     pub customer_id: Option<i64>,
     /// Device; `None`: any.
@@ -58,6 +37,17 @@ pub struct SilenceRow {
     pub starts_at: i64,
     /// End, unless an operator ends the silence earlier.
     pub ends_at: i64,
+}
+
+/// A row of the table as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct SilenceRow {
+    /// The row's id.
+    pub id: i64,
+    /// The silence as it was added.
+    #[sqlx(flatten)]
+    #[serde(flatten)]
+    pub silence: NewSilence,
     /// Time at which an operator ended the silence.
     pub ended_at: Option<i64>,
     /// The operator who ended the silence.
@@ -66,43 +56,17 @@ pub struct SilenceRow {
     pub created_at: i64,
 }
 
-/// The state of a silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SilenceState {
-    /// The silence has not started.
-    Planned,
-    /// The silence is in effect.
-    Active,
-    /// The silence has reached its end.
-    Over,
-    /// An operator ended the silence.
-    Ended,
-}
-
-impl SilenceState {
-    /// The state in words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Active => "active",
-            Self::Over => "over",
-            Self::Ended => "ended",
-        }
-    }
-}
-
 impl SilenceRow {
-    /// Returns the silence's state at `now`.
-    pub fn standing(&self, now: i64) -> SilenceState {
+    /// Returns the silence's state at `now` in a word.
+    pub fn state(&self, now: i64) -> &'static str {
         if self.ended_at.is_some() {
-            SilenceState::Ended
-        } else if now >= self.ends_at {
-            SilenceState::Over
-        } else if now >= self.starts_at {
-            SilenceState::Active
+            "ended"
+        } else if now >= self.silence.ends_at {
+            "over"
+        } else if now >= self.silence.starts_at {
+            "active"
         } else {
-            SilenceState::Planned
+            "planned"
         }
     }
 }
@@ -119,7 +83,7 @@ pub async fn unfinished(
     bound: &RowBound,
 ) -> Result<Vec<Silence>, sqlx::Error> {
     let query = format!(
-        "SELECT id, customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
+        "SELECT customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
          WHERE ends_at > {NOW_MS} AND ended_at IS NULL ORDER BY id LIMIT {}",
         UNFINISHED_MAX + 1
     );
@@ -208,8 +172,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_planned_then_active_then_over_unless_it_is_ended() {
-        let record = SilenceRow {
-            id: 1,
+        let silence = NewSilence {
             customer_id: Some(7),
             device_sn: None,
             rule_id: None,
@@ -217,19 +180,14 @@ mod tests {
             author: "ann".into(),
             starts_at: 1_000,
             ends_at: 2_000,
-            ended_at: None,
-            ended_by: None,
-            created_at: 500,
         };
-        for (now, standing) in [
-            (999, SilenceState::Planned),
-            (1_000, SilenceState::Active),
-            (1_999, SilenceState::Active),
-            (2_000, SilenceState::Over),
-        ] {
-            assert_eq!(record.standing(now), standing, "{now}");
+        let record = SilenceRow { id: 1, silence, ended_at: None, ended_by: None, created_at: 500 };
+        for (now, state) in
+            [(999, "planned"), (1_000, "active"), (1_999, "active"), (2_000, "over")]
+        {
+            assert_eq!(record.state(now), state, "{now}");
             let ended = SilenceRow { ended_at: Some(1_200), ..record.clone() };
-            assert_eq!(ended.standing(now), SilenceState::Ended, "{now}");
+            assert_eq!(ended.state(now), "ended", "{now}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure. [`crate::notify::sender`] decides what follows from a remedy.
 
+use crate::rules::channel::Channel;
+
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -17,6 +19,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure after which the message has certainly not reached the person.
+    pub fn new(remedy: ErrcodeRemedy, errcode: Option<i64>, message: String) -> Self {
+        Self { remedy, errcode, uncertain: false, message }
+    }
+
     /// Whether the platform refuses a value for the type of its field. Otherwise it refuses words.
     pub fn is_of_template(&self) -> bool {
         self.errcode == Some(47003)
@@ -92,105 +99,75 @@ pub enum Reset {
     Duplicate,
 }
 
-/// The platform of an errcode. The same number can mean another thing on the other platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlatformKind {
-    /// The official accounts' platform.
-    Official,
-    /// WeCom.
-    Wecom,
-}
-
-/// The call that an errcode answers. The same errcode can mean another thing after another call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApiOperation {
-    /// Requests a token with the account's secret.
-    Token,
-    /// Sends or reads something with a token.
-    Send,
-}
-
 /// Returns the metric label of an errcode. Undocumented errcodes share one label. Otherwise a
 /// server in the platform's place could fill the metrics' memory.
 pub fn label(errcode: i64) -> String {
-    let asked = [ApiOperation::Send, ApiOperation::Token];
-    let known = asked.into_iter().any(|step| {
-        [PlatformKind::Official, PlatformKind::Wecom]
-            .into_iter()
-            .any(|kind| ErrcodeRemedy::of(kind, step, errcode) != ErrcodeRemedy::RetryThenPermanent)
-    });
-    if known { errcode.to_string() } else { "other".to_owned() }
+    let is_known = |channel: &Channel| {
+        ErrcodeRemedy::of(*channel, errcode) != ErrcodeRemedy::RetryThenPermanent
+    };
+    if Channel::ALL.iter().any(is_known) { errcode.to_string() } else { "other".to_owned() }
 }
 
 impl ErrcodeRemedy {
-    /// Returns the remedy for `errcode` in answer to `step`.
-    pub fn of(kind: PlatformKind, step: ApiOperation, errcode: i64) -> Self {
-        match (errcode, step) {
+    /// Returns the remedy for an errcode of a channel's platform. The same number can mean another
+    /// thing on the other platform.
+    pub fn of(channel: Channel, errcode: i64) -> Self {
+        use Channel::{Official, Wecom};
+        match (channel, errcode) {
             // System busy; bursts cause it.
-            (-1, _) => Self::Retry,
-            // In answer to a token request these mean that the secret is wrong.
-            (40001 | 40014 | 41001 | 42001, ApiOperation::Send) => Self::RefreshToken,
-            (40001 | 40014 | 41001 | 42001, ApiOperation::Token) => Self::ConfigError,
+            (_, -1) => Self::Retry,
+            (_, 40001 | 40014 | 41001 | 42001) => Self::RefreshToken,
             // Account or company unknown, or its name or secret missing.
-            (40013 | 41002 | 41004, _) => Self::ConfigError,
+            (_, 40013 | 41002 | 41004) => Self::ConfigError,
             // Not JSON, or a field missing.
-            (47001, _) => Self::Permanent,
-            _ => match kind {
-                PlatformKind::Official => Self::of_official(errcode),
-                PlatformKind::Wecom => Self::of_wecom(errcode),
-            },
-        }
-    }
-
-    fn of_official(errcode: i64) -> Self {
-        match errcode {
+            (_, 47001) => Self::Permanent,
             // Secret wrong, caller's address not allowed, or account not permitted.
-            40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004 => Self::ConfigError,
+            (Official, 40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004) => Self::ConfigError,
             // Template banned.
-            43116 => Self::ConfigError,
+            (Official, 43116) => Self::ConfigError,
             // Template unknown; also seen for a moment in bursts.
-            40037 => Self::RetryThenConfigError,
+            (Official, 40037) => Self::RetryThenConfigError,
             // Openid wrong, not a follower, or messages rejected by the person.
-            40003 | 43004 | 43101 => Self::DropRecipient,
+            (Official, 40003 | 43004 | 43101) => Self::DropRecipient,
             // The recipient got too many messages.
-            43117 => Self::WaitUntil(Reset::Recipient),
-            45011 => Self::WaitUntil(Reset::AccountMinute),
-            45009 => Self::WaitUntil(Reset::AccountDay),
+            (Official, 43117) => Self::WaitUntil(Reset::Recipient),
+            (Official, 45011) => Self::WaitUntil(Reset::AccountMinute),
+            (Official, 45009) => Self::WaitUntil(Reset::AccountDay),
             // The person got the same message within the last minute.
-            40241 => Self::WaitUntil(Reset::Duplicate),
+            (Official, 40241) => Self::WaitUntil(Reset::Duplicate),
             // Content blocked, or under review; a value that does not fit its field.
-            40249 | 40252 | 47003 => Self::Plainer,
+            (Official, 40249 | 40252 | 47003) => Self::Plainer,
             // A window or limit of another kind of message.
-            45015 | 45047 => Self::Permanent,
-            _ => Self::RetryThenPermanent,
-        }
-    }
-
-    fn of_wecom(errcode: i64) -> Self {
-        match errcode {
+            (Official, 45015 | 45047) => Self::Permanent,
             // Application unknown, missing, disabled or not ours, or secret wrong.
-            40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002 => Self::ConfigError,
+            (Wecom, 40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002) => Self::ConfigError,
             // Caller's address not allowed, or account not permitted.
-            48001 | 48002 | 48004 | 60020 => Self::ConfigError,
+            (Wecom, 48001 | 48002 | 48004 | 60020) => Self::ConfigError,
             // User id wrong, unknown, outside the application's visible range, or never joined.
-            40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001 => {
+            (Wecom, 40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001) => {
                 Self::DropRecipient
             }
             // On WeCom 45009 is a frequency limit of a minute, not the day's quota.
-            45009 => Self::WaitUntil(Reset::AccountMinute),
+            (Wecom, 45009) => Self::WaitUntil(Reset::AccountMinute),
             // Too many calls at once.
-            45033 => Self::Retry,
+            (Wecom, 45033) => Self::Retry,
             // Kind of message or field wrong, empty or too long.
-            40008 | 40033 | 40035 | 40058 | 40063 | 44004 | 45002 => Self::Permanent,
+            (Wecom, 40008 | 40033 | 40035 | 40058 | 40063 | 44004 | 45002) => Self::Permanent,
             _ => Self::RetryThenPermanent,
         }
+    }
+
+    /// Returns the remedy if the errcode answers a request for a token. What would mean that a token
+    /// is old then means that the secret is wrong.
+    pub fn of_token_request(self) -> Self {
+        if self == Self::RefreshToken { Self::ConfigError } else { self }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use Channel::{Official, Wecom};
     use ErrcodeRemedy::*;
-    use PlatformKind::{Official, Wecom};
 
     use super::*;
 
@@ -244,12 +221,8 @@ mod tests {
     #[test]
     fn every_known_code_of_a_send_has_its_remedy_on_each_platform() {
         for (errcode, official, wecom) in SENT {
-            assert_eq!(
-                ErrcodeRemedy::of(Official, ApiOperation::Send, errcode),
-                official,
-                "{errcode}"
-            );
-            assert_eq!(ErrcodeRemedy::of(Wecom, ApiOperation::Send, errcode), wecom, "{errcode}");
+            assert_eq!(ErrcodeRemedy::of(Official, errcode), official, "{errcode}");
+            assert_eq!(ErrcodeRemedy::of(Wecom, errcode), wecom, "{errcode}");
         }
     }
 
@@ -266,12 +239,8 @@ mod tests {
             ("argument invalid! hint: [26.orA01123945]", None),
             ("argument invalid! data. value", None),
         ] {
-            let failure = Failure {
-                remedy: Plainer,
-                errcode: Some(47003),
-                uncertain: false,
-                message: format!("/cgi-bin/message/template/send: {errmsg}"),
-            };
+            let message = format!("/cgi-bin/message/template/send: {errmsg}");
+            let failure = Failure::new(Plainer, Some(47003), message);
             assert_eq!(failure.refused_field(), field, "{errmsg}");
         }
     }
@@ -286,11 +255,8 @@ mod tests {
             (Some(43004), "the person must follow"),
             (Some(48001), "see WechatFailing"),
         ] {
-            let remedy =
-                errcode.map_or(Retry, |code| ErrcodeRemedy::of(Official, ApiOperation::Send, code));
-            let message = "/path: said".to_owned();
-            let failure = Failure { remedy, errcode, uncertain: false, message };
-            let shown = failure.advice();
+            let remedy = errcode.map_or(Retry, |code| ErrcodeRemedy::of(Official, code));
+            let shown = Failure::new(remedy, errcode, "/path: said".to_owned()).advice();
             assert!(shown.contains(&format!("/path: said: {advice}")), "{shown}");
             assert_eq!(errcode.is_some(), shown.starts_with("errcode "), "{shown}");
         }
@@ -298,20 +264,14 @@ mod tests {
 
     #[test]
     fn a_wrong_secret_or_account_is_no_old_token() {
-        for kind in [Official, Wecom] {
+        let remedy = |channel, errcode| ErrcodeRemedy::of(channel, errcode).of_token_request();
+        for channel in [Official, Wecom] {
             for errcode in [40001, 40013, 40014, 41002, 41004, 42001] {
-                assert_eq!(
-                    ErrcodeRemedy::of(kind, ApiOperation::Token, errcode),
-                    ConfigError,
-                    "{errcode}"
-                );
+                assert_eq!(remedy(channel, errcode), ConfigError, "{errcode}");
             }
-            assert_eq!(ErrcodeRemedy::of(kind, ApiOperation::Token, -1), Retry);
+            assert_eq!(remedy(channel, -1), Retry);
         }
-        assert_eq!(
-            ErrcodeRemedy::of(Wecom, ApiOperation::Token, 45009),
-            WaitUntil(Reset::AccountMinute)
-        );
-        assert_eq!(ErrcodeRemedy::of(Wecom, ApiOperation::Token, 60020), ConfigError);
+        assert_eq!(remedy(Wecom, 45009), WaitUntil(Reset::AccountMinute));
+        assert_eq!(remedy(Wecom, 60020), ConfigError);
     }
 }

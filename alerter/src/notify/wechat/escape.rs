@@ -2,6 +2,8 @@
 //!
 //! Pure. The callers decide what a message contains.
 
+use ljwx_service::text::one_line;
+
 /// Characters of a template's field that the platform displays.
 pub const FIELD_CHARS_MAX: usize = 20;
 
@@ -10,19 +12,6 @@ const ELLIPSIS: char = '…';
 
 /// Stands in an empty field, because the platform accepts no empty field.
 const NOTHING: &str = "无";
-
-/// Returns `text` without line breaks and other characters that move the text around them. A name
-/// then cannot write a line of its own.
-pub fn one_line(text: &str) -> String {
-    text.chars().map(|one| if moves(one) { ' ' } else { one }).collect()
-}
-
-/// Whether the character is a control, separates lines or paragraphs, or changes the direction of
-/// writing.
-fn moves(one: char) -> bool {
-    one.is_control()
-        || matches!(one, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Returns `text` for a template's field: one line, without emoji, of bounded length, never empty.
 pub fn field(text: &str) -> String {
@@ -59,6 +48,7 @@ fn is_emoji(one: char) -> bool {
 /// forms.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
+    let text = one_line(text);
     let mut rest = text.chars().peekable();
     while let Some(one) = rest.next() {
         let next = rest.peek().copied().unwrap_or_default();
@@ -67,7 +57,6 @@ pub fn plain(text: &str) -> String {
             // WeCom turns a bare address into a link. A number keeps its point.
             ':' if next == '/' => full_width(one),
             '.' if next.is_ascii_alphabetic() => full_width(one),
-            one if moves(one) => ' ',
             one => one,
         });
     }
@@ -150,7 +139,7 @@ mod tests {
         fn a_field_fits_and_begins_as_the_text_did(text in "(\\PC|\\PC\\PC|\n|[😀-😎]){0,30}") {
             let field = field(&text);
             prop_assert!((1..=FIELD_CHARS_MAX).contains(&field.chars().count()));
-            prop_assert!(!field.chars().any(|one| moves(one) || is_emoji(one)));
+            prop_assert!(one_line(&field) == field && !field.chars().any(is_emoji));
             prop_assert_eq!(field.trim(), &field);
             let kept: String = one_line(&text).chars().filter(|one| !is_emoji(*one)).collect();
             let kept = kept.trim();

@@ -5,112 +5,80 @@
 //! to retry, and [`crate::notify::recipients`] who is notified.
 
 pub mod account;
-pub mod api;
 pub mod client;
 pub mod error;
 pub mod escape;
-pub mod official;
+mod official;
 pub mod settings;
 pub mod template;
-pub mod token;
-pub mod wecom;
+mod wecom;
 
 #[cfg(test)]
 mod test_support;
 
-use crate::notify::address::Address;
-use crate::notify::notice::Notice;
-use crate::rules::channel::Channel;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-pub use account::{Accounts, OfficialAccount, WecomAccount, WecomForm};
-use api::{CALL_TIMEOUT, Platform};
-use client::PlatformSender;
-use error::{ErrcodeRemedy, Failure, PlatformKind};
-use official::Official;
+use crate::notify::notice::Notice;
+
+pub use account::{Account, AccountKind, Accounts};
+pub use client::Platforms;
+use error::{ErrcodeRemedy, Failure};
 pub use settings::WechatArgs;
 pub use template::FieldMap;
-use wecom::Wecom;
 
-/// Renders the request that sends `notice` to `address`, byte for byte.
-///
-/// `None` if the tenant has no account of that kind, or no platform serves the channel. `id` names
-/// the notification on platforms that accept a name.
-pub fn request(
-    accounts: &Accounts,
-    address: &Address,
-    id: &str,
-    notice: &Notice,
-) -> Option<Vec<u8>> {
-    match address.channel {
-        Channel::Official => {
-            let account = accounts.official.as_deref()?;
-            Some(official::request(account, &address.name, id, notice))
+/// Renders the request by which an account sends `notice` to the address `name`, byte for byte. `id`
+/// names the notification on platforms that accept a name.
+pub fn request(account: &Account, name: &str, id: &str, notice: &Notice) -> Vec<u8> {
+    match &account.kind {
+        AccountKind::Official { template_id, fields } => {
+            official::request(template_id, fields, name, id, notice)
         }
-        Channel::Wecom => Some(wecom::request(accounts.wecom.as_deref()?, &address.name, notice)),
-        Channel::Message => None,
+        AccountKind::Wecom { agent_id, is_markdown } => {
+            wecom::request(*agent_id, *is_markdown, name, notice)
+        }
     }
 }
 
-/// Both platforms.
-#[derive(Clone)]
-pub struct Platforms {
-    /// Official accounts.
-    pub official: Official,
-    /// WeCom.
-    pub wecom: Wecom,
+/// The answer to a message. An answer without an errcode is not the platform's: a proxy can answer
+/// in JSON too.
+#[derive(Deserialize)]
+struct SendReply {
+    errcode: i64,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 impl Platforms {
-    /// The platforms at the settings' addresses. Tokens are shared through `redis` if there is one.
-    pub fn new(
-        settings: &WechatArgs,
-        redis: Option<fred::clients::Client>,
-    ) -> Result<Self, reqwest::Error> {
-        let client = |kind, base: &reqwest::Url| {
-            let platform = Platform::new(kind, base.clone(), CALL_TIMEOUT)?;
-            Ok::<_, reqwest::Error>(PlatformSender::new(platform, redis.clone()))
+    /// Sends stored bytes once, and once more if the account's token has expired. An answer without
+    /// an error that lists the recipient as not reached is a failure too.
+    pub async fn send(&self, account: &Account, request: &[u8]) -> Result<(), Failure> {
+        let path = match account.kind {
+            AccountKind::Official { .. } => official::PATH,
+            AccountKind::Wecom { .. } => wecom::PATH,
         };
-        Ok(Self {
-            official: Official::new(client(PlatformKind::Official, &settings.wechat_api_url)?),
-            wecom: Wecom::new(client(PlatformKind::Wecom, &settings.wecom_api_url)?),
-        })
+        let sent: SendReply = self.call(account, path, &[], Some(request)).await?;
+        let Some(field) = wecom::missed(&sent.rest, request) else { return Ok(()) };
+        let message = format!("{path}: {field} names the recipient");
+        Err(Failure::new(ErrcodeRemedy::DropRecipient, Some(sent.errcode), message))
     }
 
-    /// Sends stored bytes once on a channel's platform, and once more if the account's token has
-    /// expired.
-    pub async fn send(
-        &self,
-        accounts: &Accounts,
-        channel: Channel,
-        request: &[u8],
-    ) -> Result<(), Failure> {
-        match (channel, &accounts.official, &accounts.wecom) {
-            (Channel::Official, Some(account), _) => self.official.send(account, request).await,
-            (Channel::Wecom, _, Some(account)) => self.wecom.send(account, request).await,
-            _ => Err(no_account(channel)),
+    /// Checks an account without a message: the token, and the template or the application. Returns
+    /// what is wrong, in words.
+    pub async fn check(&self, account: &Account) -> Result<Vec<String>, Failure> {
+        match &account.kind {
+            AccountKind::Official { template_id, fields } => {
+                let templates: official::Templates =
+                    self.call(account, official::TEMPLATES_PATH, &[], None).await?;
+                Ok(official::template_faults(template_id, fields, &templates))
+            }
+            AccountKind::Wecom { agent_id, .. } => {
+                let agent_id = agent_id.to_string();
+                let query = [("agentid", agent_id.as_str())];
+                let application: wecom::Application =
+                    self.call(account, wecom::APPLICATION_PATH, &query, None).await?;
+                Ok(application.faults())
+            }
         }
-    }
-
-    /// Checks a channel's account without a message: the token, and the template or the
-    /// application. Returns what is wrong, in words.
-    pub async fn check(
-        &self,
-        accounts: &Accounts,
-        channel: Channel,
-    ) -> Result<Vec<String>, Failure> {
-        match (channel, &accounts.official, &accounts.wecom) {
-            (Channel::Official, Some(account), _) => self.official.check(account).await,
-            (Channel::Wecom, _, Some(account)) => self.wecom.check(account).await,
-            _ => Err(no_account(channel)),
-        }
-    }
-}
-
-fn no_account(channel: Channel) -> Failure {
-    Failure {
-        remedy: ErrcodeRemedy::ConfigError,
-        errcode: None,
-        uncertain: false,
-        message: format!("the tenant has no account for {}", channel.as_str()),
     }
 }

@@ -1,38 +1,27 @@
 //! Template messages of an official account.
+//!
+//! Pure. Renders requests, and compares an account's template with its map.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::json;
 
-use super::account::OfficialAccount;
-use super::api::json as bytes;
-use super::client::PlatformSender;
+use super::template::FieldMap;
 use crate::notify::notice::Notice;
-use crate::notify::wechat::error::Failure;
 
-const PATH: &str = "/cgi-bin/message/template/send";
+/// Path of the call that sends a message.
+pub(super) const PATH: &str = "/cgi-bin/message/template/send";
 
-const TEMPLATES_PATH: &str = "/cgi-bin/template/get_all_private_template";
+/// Path of the call that reads an account's templates.
+pub(super) const TEMPLATES_PATH: &str = "/cgi-bin/template/get_all_private_template";
 
 /// Fields of older templates that the platform no longer shows.
 const HIDDEN_FIELDS: [&str; 2] = ["first", "remark"];
 
-/// Sends template messages.
-#[derive(Clone)]
-pub struct Official(PlatformSender);
-
-#[derive(Serialize)]
-struct TemplateMessage<'a> {
-    touser: &'a str,
-    template_id: &'a str,
-    client_msg_id: &'a str,
-    data: Value,
-}
-
 /// The templates of an account.
 #[derive(Deserialize)]
-struct Templates {
+pub(super) struct Templates {
     template_list: Vec<Template>,
 }
 
@@ -48,45 +37,30 @@ struct Template {
 /// The request has no `first`, no `remark` and no colour, because the platform no longer displays
 /// them. A retry sends the same bytes with the same `client_msg_id`, by which the platform
 /// recognises a delivered message.
-pub fn request(
-    account: &OfficialAccount,
+pub(super) fn request(
+    template_id: &str,
+    fields: &FieldMap,
     openid: &str,
     client_msg_id: &str,
     notice: &Notice,
 ) -> Vec<u8> {
-    bytes(&TemplateMessage {
-        touser: openid,
-        template_id: &account.template_id,
-        client_msg_id,
-        data: account.fields.data(notice),
-    })
+    let message = json!({
+        "touser": openid,
+        "template_id": template_id,
+        "client_msg_id": client_msg_id,
+        "data": fields.data(notice),
+    });
+    message.to_string().into_bytes()
 }
 
-impl Official {
-    /// Sends through `client`.
-    pub fn new(client: PlatformSender) -> Self {
-        Self(client)
-    }
-
-    /// Sends stored bytes once, and once more if the token has expired.
-    pub async fn send(&self, account: &OfficialAccount, request: &[u8]) -> Result<(), Failure> {
-        self.0.send(account, PATH, request).await.map(|_| ())
-    }
-
-    /// Reads the account's templates. Returns what is wrong with the account's own, in words.
-    pub async fn check(&self, account: &OfficialAccount) -> Result<Vec<String>, Failure> {
-        let templates: Templates = self.0.read(account, TEMPLATES_PATH, &[]).await?;
-        Ok(template_faults(account, &templates.template_list))
-    }
-}
-
-/// Compares the fields of the account's template with those of its map.
-fn template_faults(account: &OfficialAccount, templates: &[Template]) -> Vec<String> {
-    let id = &account.template_id;
-    let Some(template) = templates.iter().find(|template| template.template_id == *id) else {
+/// Compares the fields of the account's template with those of its map. Returns what is wrong, in
+/// words.
+pub(super) fn template_faults(id: &str, map: &FieldMap, all: &Templates) -> Vec<String> {
+    let Some(template) = all.template_list.iter().find(|template| template.template_id == id)
+    else {
         return vec![format!("the account has no template {id}: correct template_id")];
     };
-    let (shown, mapped) = (template.fields(), account.fields.names());
+    let (shown, mapped) = (template.fields(), map.names());
     let lacking = shown.difference(&mapped);
     let lacking = lacking.map(|name| format!("template_fields lacks the template's field {name}"));
     let unknown = mapped.difference(&shown);

@@ -1,21 +1,18 @@
-use serde_json::json;
+use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
-use crate::notify::wechat::error::{ErrcodeRemedy, PlatformKind, Reset};
-use crate::notify::wechat::template::FieldMap;
+use crate::notify::wechat::account::Account;
+use crate::notify::wechat::client::Platforms;
+use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
+use crate::notify::wechat::request;
 use crate::notify::wechat::test_support::*;
+use crate::test_support::official_account;
 
 const TOKEN: &str = "/cgi-bin/stable_token";
 
-fn account() -> OfficialAccount {
-    OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    }
+fn account() -> Account {
+    official_account(FieldMap::default())
 }
 
 fn asks_for_a_token(request: &Request) -> bool {
@@ -25,14 +22,14 @@ fn asks_for_a_token(request: &Request) -> bool {
 }
 
 /// A platform that hands out `tokens` one after the other, the last one for ever.
-async fn platform(tokens: &[&str]) -> (MockServer, Official) {
+async fn platform(tokens: &[&str]) -> (MockServer, Platforms) {
     let server = hand_out(tokens, TOKEN, asks_for_a_token).await;
-    let official = Official::new(client(PlatformKind::Official, &server.uri()));
+    let official = platforms(&server.uri());
     (server, official)
 }
 
 /// Sends `times` messages at the same time.
-async fn send_at_once(official: &Official, times: usize) -> Vec<Result<(), Failure>> {
+async fn send_at_once(official: &Platforms, times: usize) -> Vec<Result<(), Failure>> {
     let mut sends = tokio::task::JoinSet::new();
     for _ in 0..times {
         let official = official.clone();
@@ -64,13 +61,16 @@ fn a_template_and_its_map_have_the_same_fields_or_the_check_names_the_difference
     };
     let old = "{{first.DATA}}\n姓名：{{keyword1.DATA}}\n{{keyword2.DATA}} {{keyword3.DATA}}\n\
                时间：{{keyword4.DATA}}\n{{remark.DATA}}";
-    let templates = [template("t0", "{{thing1.DATA}}"), template("t1", old)];
-    assert_eq!(template_faults(&account(), &templates), [""; 0]);
-    let faults = template_faults(&account(), &templates[..1]);
-    assert!(faults.len() == 1 && faults[0].contains("no template t1: correct template_id"));
-    let fields = FieldMap::parse(r#"{"thing1": "patient", "time4": "time"}"#).unwrap();
-    let new = OfficialAccount { fields, ..account() };
-    let faults = template_faults(&new, &[template("t1", "{{thing1.DATA}}\n{{const2.DATA}}")]);
+    let faults = |map: &FieldMap, all: Vec<Template>| {
+        template_faults("t1", map, &Templates { template_list: all })
+    };
+    let other = || template("t0", "{{thing1.DATA}}");
+    let default = FieldMap::default();
+    assert_eq!(faults(&default, vec![other(), template("t1", old)]), [""; 0]);
+    let found = faults(&default, vec![other()]);
+    assert!(found.len() == 1 && found[0].contains("no template t1: correct template_id"));
+    let map = FieldMap::parse(r#"{"thing1": "patient", "time4": "time"}"#).unwrap();
+    let faults = faults(&map, vec![template("t1", "{{thing1.DATA}}\n{{const2.DATA}}")]);
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("lacks the template's field const2"), "{faults:?}");
     assert!(faults[1].contains("the template lacks the field time4"), "{faults:?}");
@@ -125,7 +125,7 @@ async fn a_refused_token_is_asked_for_once_by_all_who_wait_for_it() {
     let server = MockServer::start().await;
     let refusal = errcode(40001).set_delay(TIMEOUT / 5);
     Mock::given(wiremock::matchers::path(TOKEN)).respond_with(refusal).mount(&server).await;
-    let official = Official::new(client(PlatformKind::Official, &server.uri()));
+    let official = platforms(&server.uri());
     for result in send_at_once(&official, 10).await {
         let failure = result.unwrap_err();
         assert_eq!((failure.remedy, failure.uncertain), (ErrcodeRemedy::ConfigError, false));
@@ -188,7 +188,7 @@ async fn a_platform_too_slow_to_answer_is_tried_again_and_its_error_tells_no_tok
 async fn a_message_is_in_doubt_once_it_was_on_its_way_and_not_before() {
     for (cuts, uncertain) in [(0, false), (1, true)] {
         let url = cut_off_after_a_token(cuts).await;
-        let official = Official::new(client(PlatformKind::Official, &url));
+        let official = platforms(&url);
         let failure = official.send(&account(), b"{}").await.unwrap_err();
         assert_eq!(
             (failure.remedy, failure.uncertain),
@@ -196,6 +196,6 @@ async fn a_message_is_in_doubt_once_it_was_on_its_way_and_not_before() {
             "{failure}"
         );
     }
-    let nobody = Official::new(client(PlatformKind::Official, "http://127.0.0.1:9"));
+    let nobody = platforms("http://127.0.0.1:9");
     assert!(!nobody.send(&account(), b"{}").await.unwrap_err().uncertain);
 }

@@ -1,13 +1,11 @@
 //! Settings of WeChat's platforms, and of the accounts of a single-tenant installation.
 
-use std::sync::Arc;
-
 use clap::Args;
 use ljwx_service::config::Problems;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account::{Accounts, OfficialAccount, WecomAccount, WecomForm};
+use super::account::{Account, AccountKind, Accounts};
 use super::template::FieldMap;
 use crate::notify::address;
 use crate::rules::channel::Channel;
@@ -58,52 +56,50 @@ impl WechatArgs {
     /// Returns the accounts of a single-tenant installation. An account is included if all its
     /// settings are set.
     pub fn accounts(&self) -> Accounts {
-        Accounts { official: self.official().map(Arc::new), wecom: self.wecom().map(Arc::new) }
+        self.official().into_iter().chain(self.wecom()).collect()
     }
 
-    fn official(&self) -> Option<OfficialAccount> {
-        Some(OfficialAccount {
-            app_id: self.wechat_app_id.clone()?,
-            app_secret: self.wechat_app_secret.clone()?,
-            template_id: self.wechat_template_id.clone()?,
-            fields: FieldMap::default(),
-            default_address: self.wechat_default_openid.clone(),
-        })
+    fn official(&self) -> Option<Account> {
+        let template_id = self.wechat_template_id.clone()?;
+        Some(Account::new(
+            self.wechat_app_id.clone()?,
+            self.wechat_app_secret.clone()?,
+            AccountKind::Official { template_id, fields: FieldMap::default() },
+            self.wechat_default_openid.clone(),
+        ))
     }
 
-    fn wecom(&self) -> Option<WecomAccount> {
-        Some(WecomAccount {
-            corp_id: self.wecom_corp_id.clone()?,
-            agent_id: self.wecom_agent_id?,
-            secret: self.wecom_corp_secret.clone()?,
-            form: WecomForm::default(),
-            default_address: self.wecom_default_user.clone(),
-        })
+    fn wecom(&self) -> Option<Account> {
+        Some(Account::new(
+            self.wecom_corp_id.clone()?,
+            self.wecom_corp_secret.clone()?,
+            AccountKind::Wecom { agent_id: self.wecom_agent_id?, is_markdown: false },
+            self.wecom_default_user.clone(),
+        ))
     }
 
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
-        let official = [
-            self.wechat_app_id.is_some(),
-            self.wechat_app_secret.is_some(),
-            self.wechat_template_id.is_some(),
+        let texts = [
+            ("--wechat-app-id", self.wechat_app_id.as_deref()),
+            ("--wechat-app-secret", exposed(&self.wechat_app_secret)),
+            ("--wechat-template-id", self.wechat_template_id.as_deref()),
+            ("--wecom-corp-id", self.wecom_corp_id.as_deref()),
+            ("--wecom-corp-secret", exposed(&self.wecom_corp_secret)),
         ];
-        problems.require(official.iter().all(|set| *set == official[0]), || {
-            "--wechat-app-id, --wechat-app-secret and --wechat-template-id belong together: set all \
-             of them or none"
-                .into()
-        });
-        let wecom = [
-            self.wecom_corp_id.is_some(),
-            self.wecom_corp_secret.is_some(),
-            self.wecom_agent_id.is_some(),
-        ];
-        problems.require(wecom.iter().all(|set| *set == wecom[0]), || {
-            "--wecom-corp-id, --wecom-corp-secret and --wecom-agent-id belong together: set all of \
-             them or none"
-                .into()
-        });
-        for (flag, value) in self.texts() {
+        let [app_id, app_secret, template_id, corp_id, corp_secret] =
+            texts.map(|(_, text)| text.is_some());
+        let official = "--wechat-app-id, --wechat-app-secret and --wechat-template-id";
+        let wecom = "--wecom-corp-id, --wecom-corp-secret and --wecom-agent-id";
+        for (flags, set) in [
+            (official, [app_id, app_secret, template_id]),
+            (wecom, [corp_id, corp_secret, self.wecom_agent_id.is_some()]),
+        ] {
+            problems.require(set.iter().all(|one| *one == set[0]), || {
+                format!("{flags} belong together: set all of them or none")
+            });
+        }
+        for (flag, value) in texts {
             let fits = value.is_none_or(|text| {
                 (1..=SETTING_BYTES_MAX).contains(&text.len()) && text.trim() == text
             });
@@ -114,20 +110,6 @@ impl WechatArgs {
         problems.require(self.wecom_agent_id.is_none_or(|id| id > 0), || {
             "--wecom-agent-id must be the application's number, such as 1000002".into()
         });
-        self.validate_addresses(problems);
-    }
-
-    fn texts(&self) -> [(&'static str, Option<&str>); 5] {
-        [
-            ("--wechat-app-id", self.wechat_app_id.as_deref()),
-            ("--wechat-app-secret", exposed(&self.wechat_app_secret)),
-            ("--wechat-template-id", self.wechat_template_id.as_deref()),
-            ("--wecom-corp-id", self.wecom_corp_id.as_deref()),
-            ("--wecom-corp-secret", exposed(&self.wecom_corp_secret)),
-        ]
-    }
-
-    fn validate_addresses(&self, problems: &mut Problems) {
         for (flag, channel, name) in [
             ("--wechat-default-openid", Channel::Official, &self.wechat_default_openid),
             ("--wecom-default-user", Channel::Wecom, &self.wecom_default_user),
@@ -186,7 +168,9 @@ mod tests {
         let has = |arguments: &[&str]| {
             let (wechat, problems) = settings(arguments);
             let accounts = wechat.accounts();
-            (accounts.official.is_some(), accounts.wecom.is_some(), problems.len())
+            let [official, wecom] =
+                [Channel::Official, Channel::Wecom].map(|channel| accounts.of(channel).is_some());
+            (official, wecom, problems.len())
         };
         assert_eq!(has(&[]), (false, false, 0));
         assert_eq!(has(&OFFICIAL), (true, false, 0));

@@ -8,9 +8,7 @@ use tokio::net::TcpListener;
 use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::api::Platform;
-use super::client::PlatformSender;
-use super::error::PlatformKind;
+use super::client::Platforms;
 use super::settings::base_url;
 use crate::notify::notice::Notice;
 
@@ -22,9 +20,10 @@ pub fn notice() -> Notice {
     Notice { text: "心率\"异常\"\n".repeat(200), ..crate::test_support::notice() }
 }
 
-/// A client of the platform at `url`.
-pub fn client(kind: PlatformKind, url: &str) -> PlatformSender {
-    PlatformSender::new(Platform::new(kind, base_url(url).unwrap(), TIMEOUT).unwrap(), None)
+/// Both platforms at `url`.
+pub fn platforms(url: &str) -> Platforms {
+    let url = base_url(url).unwrap();
+    Platforms::at(url.clone(), url, TIMEOUT, None).unwrap()
 }
 
 /// A server that hands out `tokens` to requests that match `asks`, one after the other, the last

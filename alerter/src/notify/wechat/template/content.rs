@@ -6,9 +6,7 @@ use ljwx_reading::wall_text;
 use serde::Deserialize;
 
 use crate::engine::Silence;
-use crate::engine::episode::TransitionKind;
 use crate::notify::notice::{Notice, minute};
-use crate::rules::severity::Severity;
 
 /// A piece of a notice that a field of a template can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -41,12 +39,12 @@ impl Notice {
         match content {
             Content::Patient => self.user.clone(),
             Content::Event => self.event(),
-            Content::Level => self.level().to_owned(),
+            Content::Level => self.level().1.to_owned(),
             Content::Time => match self.since {
                 Some(since) => format!("{}起", minute(since)),
                 None => wall_text(self.wall),
             },
-            Content::State => self.state().unwrap_or("发生").to_owned(),
+            Content::State => self.state().1.unwrap_or("发生").to_owned(),
             Content::Sign => self.sign().to_owned(),
             Content::Value => self.value_text().unwrap_or_default(),
             Content::Reading => match (self.value, self.threshold()) {
@@ -67,19 +65,10 @@ impl Notice {
     /// Returns the key under which an account's map of fields holds a word for a content. `None`:
     /// no words stand for the content.
     pub fn word_key(&self, content: Content) -> Option<&'static str> {
-        let transition = self.transition.as_str();
         match content {
-            Content::State | Content::Sign if self.digest_of.is_some() => Some("digest"),
-            Content::State if self.eased && self.transition == TransitionKind::Escalated => {
-                Some("eased")
-            }
-            // A step down: the end of an alert is not the end of what its people were notified of.
-            Content::State if self.goes_on.is_some() => Some("eased"),
-            Content::State => Some(transition),
-            Content::Level if self.is_over() => {
-                Some(self.goes_on.map_or(transition, Severity::as_str))
-            }
-            Content::Level => Some(self.severity.as_str()),
+            Content::State => Some(self.state().0),
+            Content::Level => Some(self.level().0),
+            Content::Sign if self.digest_of.is_some() => Some("digest"),
             Content::Sign => Some(match self.silence {
                 Silence::Silent => self.vital.as_str(),
                 Silence::ClockWrong => "clock_wrong",
@@ -93,6 +82,8 @@ impl Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::episode::TransitionKind;
+    use crate::rules::severity::Severity;
     use crate::rules::vital::Vital;
     use crate::test_support;
 

@@ -144,12 +144,8 @@ impl Field {
                 false => Err(format!("the type cannot hold {constant:?}")),
             };
         }
-        let entry = match entry.is_string() {
-            true => {
-                serde_json::from_value(entry).map(|content| Entry { content, words: Words::new() })
-            }
-            false => serde_json::from_value(entry),
-        };
+        let entry = if entry.is_string() { json!({ "content": entry }) } else { entry };
+        let entry = serde_json::from_value(entry);
         let Entry { content, words } = entry.map_err(|error| error.to_string())?;
         if let Some(word) = words.values().find(|word| !kind.takes(word)) {
             return Err(format!("the type cannot hold {word:?}"));

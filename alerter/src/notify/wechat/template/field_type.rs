@@ -2,8 +2,10 @@
 //!
 //! Pure. A field's type is the field's name without its number.
 
+use ljwx_service::text::one_line;
+
 use super::content::Content;
-use crate::notify::wechat::escape::{FIELD_CHARS_MAX, field, one_line, shortened};
+use crate::notify::wechat::escape::{FIELD_CHARS_MAX, field, shortened};
 
 /// Longest value of a field of type `character_string`, in characters.
 const STRING_CHARS_MAX: usize = 32;
