@@ -239,12 +239,8 @@ impl Sender {
                 return Ok(());
             }
             warn!(account = name, "account refuses for all addresses, enabling them again");
-            let failure = Failure {
-                remedy: ErrcodeRemedy::ConfigError,
-                errcode,
-                uncertain: false,
-                message: format!("{REFUSALS_MAX} addresses refused and none accepted"),
-            };
+            let message = format!("{REFUSALS_MAX} addresses refused and none accepted");
+            let failure = Failure::new(ErrcodeRemedy::ConfigError, errcode, message);
             self.note(account, AccountHealth::Broken(FIX_WAIT), Some(&failure));
             self.gates.refuse_all(name);
         }
