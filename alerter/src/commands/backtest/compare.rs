@@ -20,9 +20,6 @@ pub const LISTED_MAX: usize = 10_000;
 /// Most devices that are distinguished, over both sets and all rules, 8 bytes each.
 const DEVICES_MAX: usize = 5_000_000;
 
-/// The two sets: the active rules, and the rules that are tried.
-pub const SIDES: [usize; 2] = [0, 1];
-
 /// A transition under one of the sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TransitionNote {
@@ -112,11 +109,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Adds the results of one reading of a device under each set.
+    /// Adds the results of one reading of a device under each set: the active rules, and the rules
+    /// that are tried.
     pub fn reading(&mut self, device_sn: &DeviceSn, notes: [&[TransitionNote]; 2]) {
         let mut touched = BTreeSet::new();
-        for side in SIDES {
-            for note in notes[side] {
+        for (side, notes) in notes.into_iter().enumerate() {
+            for note in notes {
                 self.note(device_sn, side, note);
                 touched.insert(note.rule_id);
             }

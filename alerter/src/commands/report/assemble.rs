@@ -14,7 +14,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 
 use super::aggregate::{Aggregation, AllDay, RuleStats, RuleSummary};
-use super::counts::{self, NotSent, NotificationCounts};
+use super::counts::{self, NotificationCounts};
 use super::episodes;
 use super::query::ReportQuery;
 use crate::rules::index::RuleSet;
@@ -82,11 +82,9 @@ pub async fn make(
         let line = lines.entry((rule_id, customer_id));
         line.or_insert_with(|| blank(rule_id, customer_id)).notifications.push(what);
     }
-    for one in counts::not_sent(connection, question).await? {
-        let NotSent { rule_id, customer_id, reason, suppressed } = one;
+    for (rule_id, customer_id, reason, count) in counts::not_sent(connection, question).await? {
         let line = lines.entry((rule_id, customer_id));
-        let line = line.or_insert_with(|| blank(rule_id, customer_id));
-        line.suppressed.insert(reason, suppressed);
+        line.or_insert_with(|| blank(rule_id, customer_id)).suppressed.insert(reason, count);
     }
     let lines: Vec<_> = lines.into_values().collect();
     Ok(AlertReport {

@@ -35,19 +35,6 @@ pub struct NotificationGroup {
     pub notifications: i64,
 }
 
-/// Suppressed notifications.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct NotSent {
-    /// The rule.
-    pub rule_id: i64,
-    /// The tenant.
-    pub customer_id: i64,
-    /// The reason.
-    pub reason: String,
-    /// Number of notifications.
-    pub suppressed: i64,
-}
-
 /// Counts the notifications recorded in the period, and the attempts that failed in it.
 pub async fn notifications(
     connection: &mut MySqlConnection,
@@ -97,14 +84,15 @@ pub async fn notifications(
     Ok(counted)
 }
 
-/// Counts suppressed notifications of the days that the period touches.
+/// Counts suppressed notifications of the days that the period touches. Returns the rule, the tenant,
+/// the reason and the number of each count.
 pub async fn not_sent(
     connection: &mut MySqlConnection,
     question: &ReportQuery,
-) -> anyhow::Result<Vec<NotSent>> {
+) -> anyhow::Result<Vec<(i64, i64, String, i64)>> {
     let (first, last) = question.days();
     sqlx::query_as(
-        "SELECT rule_id, customer_id, reason, CAST(SUM(suppressed) AS SIGNED) AS suppressed \
+        "SELECT rule_id, customer_id, reason, CAST(SUM(suppressed) AS SIGNED) \
          FROM t_alert_suppressed WHERE event_day >= ? AND event_day <= ? \
          AND (? IS NULL OR customer_id = ?) GROUP BY rule_id, customer_id, reason",
     )
