@@ -6,7 +6,7 @@
 //! open groups and listed differences, however long the period is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 use ljwx_reading::DeviceSn;
 use serde::Serialize;
@@ -122,12 +122,10 @@ impl Comparison {
         // Only after both sets: an episode may end under one set and open under the other.
         for rule_id in touched {
             let key = (rule_id, device_sn.clone());
-            let is_open = |groups: &[Option<EpisodeGroup>; 2]| {
-                groups.iter().flatten().any(|course| course.ended_at.is_none())
-            };
-            if !self.open.get(&key).is_some_and(is_open)
-                && let Some(groups) = self.open.remove(&key)
-            {
+            let Some(groups) = self.open.remove(&key) else { continue };
+            if groups.iter().flatten().any(|group| group.ended_at.is_none()) {
+                self.open.insert(key, groups);
+            } else {
                 self.settle(key, groups);
             }
         }
@@ -204,9 +202,7 @@ impl EpisodeGroup {
 }
 
 fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 #[cfg(test)]

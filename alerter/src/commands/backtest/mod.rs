@@ -152,10 +152,8 @@ async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
             "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
         );
     }
-    Ok(NamedRules {
-        name: "the rules in force in t_alert_rules".into(),
-        set: Arc::new(snapshot.rules),
-    })
+    let name = "the rules in force in t_alert_rules".to_owned();
+    Ok(NamedRules { name, set: Arc::new(snapshot.rules) })
 }
 
 /// Evaluates both sets on the topic's readings of the selected period. Blocks.
