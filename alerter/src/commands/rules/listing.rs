@@ -98,14 +98,12 @@ impl RuleListing {
         let concerned = rules.iter().filter(|rule| is_of(rule.customer_id, customer_id));
         let mut lines: Vec<ListedRule> = concerned
             .map(|rule| {
+                let is_own = rule.customer_id != TEMPLATE_TENANT;
                 let overridden_by = others(customer_id, rule);
                 ListedRule {
                     id: rule.id,
                     version: rule.version,
-                    origin: match rule.customer_id {
-                        TEMPLATE_TENANT => RuleOrigin::Template,
-                        _ => RuleOrigin::Own,
-                    },
+                    origin: if is_own { RuleOrigin::Own } else { RuleOrigin::Template },
                     state: match rule.enabled {
                         false => ListedState::Disabled,
                         true if overridden_by.is_empty() => ListedState::InForce,

@@ -90,8 +90,7 @@ impl RuleReloader {
             Ok(checks) => checks,
             Err(error) => {
                 counter!(names::RULE_LOAD_ERRORS).increment(1);
-                let error = format!("{error:#}");
-                warn!(error, "cannot read rules, keeping the active rules");
+                warn!(error = format!("{error:#}"), "cannot read rules, keeping the active rules");
                 return;
             }
         };

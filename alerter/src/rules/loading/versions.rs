@@ -65,8 +65,8 @@ pub struct SourceUpdate {
     pub new_problems: Vec<(String, String)>,
 }
 
-/// The problems of a rule as they were logged last, and the version that they concern. The same text
-/// about another version is new. An invalid rule has no version.
+/// The problems of a rule as they were logged last, and the version that they concern. The same
+/// text about another version is new. An invalid rule has no version.
 type Complaint = (Option<i64>, String);
 
 /// The accepted versions.

@@ -117,8 +117,8 @@ impl<'a> RuleFields<'a> {
         })
     }
 
-    /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the field
-    /// is absent.
+    /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the
+    /// field is absent.
     pub fn milliseconds(&mut self, field: &'static str, default: i64, min: i64) -> i64 {
         self.whole(field, default, min, SECONDS_MAX) * 1000
     }

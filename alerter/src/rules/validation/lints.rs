@@ -92,8 +92,8 @@ fn of_range(range: &Range) -> Vec<String> {
         })
         .collect();
     if range.vital == Vital::Stress && range.thresholds.min.is_some_and(|min| min > 0.0) {
-        let doubt = "a stress of 0, which watches send where they measured none, is a breach: leave \
-                     threshold_min out";
+        let doubt = "a stress of 0, which watches send where they measured none, is a breach: \
+                     leave threshold_min out";
         found.push(doubt.to_owned());
     }
     found
