@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(found("2025-09-02 12:59:59", "A1"), [""; 0]);
         let wrong = found("2025-09-02 13:00:00", "a b");
         assert_eq!(wrong.len(), 2, "{wrong:?}");
-        assert!(wrong[0].contains("--from") && wrong[1].contains("--device"), "{wrong:?}");
+        assert!(wrong[0].contains("--device") && wrong[1].contains("--from"), "{wrong:?}");
     }
 
     #[test]

@@ -28,16 +28,22 @@ pub fn table<T, const N: usize>(
     table_of(columns.map(|(_, side, _)| side), &lines, out)
 }
 
-/// Prints rows of `N` cells and a last cell of several lines, which are wrapped at spaces.
-pub fn columns<const N: usize>(
-    rows: &[([String; N], Vec<String>)],
+/// Prints a table of columns for text, and a last column, whose cells have several lines, which are
+/// wrapped at spaces.
+pub fn wrapped_table<T, const N: usize>(
+    rows: &[T],
+    columns: [Column<'_, T>; N],
+    (last, lines): (&str, &dyn Fn(&T) -> Vec<String>),
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let heads = (columns.map(|(head, ..)| head.to_owned()), vec![last.to_owned()]);
+    let cells = rows.iter().map(|row| (columns.map(|(.., cell)| cell(row)), lines(row)));
+    let rows: Vec<([String; N], Vec<String>)> = std::iter::once(heads).chain(cells).collect();
     let widest = |column: usize| rows.iter().map(|(cells, _)| width(&cells[column])).max();
     let widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default());
     let before: usize = widths.iter().map(|width| width + GAP.len()).sum();
     let room = WIDTH.saturating_sub(before).max(LAST_MIN);
-    for (cells, lines) in rows {
+    for (cells, lines) in &rows {
         let mut ahead = String::new();
         for (cell, widest) in cells.iter().zip(widths) {
             ahead.push_str(&one_line(cell));
@@ -56,15 +62,13 @@ pub fn columns<const N: usize>(
 pub fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let line = lines.len() - 1;
-        let line = &mut lines[line];
-        if line.is_empty() {
-            line.push_str(word);
-        } else if width(line) + 1 + width(word) <= room {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if width(line) + 1 + width(word) <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
     }
     lines
@@ -82,12 +86,11 @@ mod tests {
     #[test]
     fn the_last_column_is_wrapped_within_the_width() {
         let words = "word ".repeat(40);
-        let rows = [
-            (["id".to_owned(), "type".to_owned()], vec!["watches".to_owned()]),
-            (["7".to_owned(), "心率\u{1b}".to_owned()], vec![words, "note".to_owned()]),
-        ];
+        let columns: [Column<'_, String>; 2] =
+            [("id", Align::Left, &|_| "7".into()), ("type", Align::Left, &|_| "心率\u{1b}".into())];
+        let watches = |row: &String| vec![row.clone(), "note".to_owned()];
         let mut out = Vec::new();
-        columns(&rows, &mut out).unwrap();
+        wrapped_table(&[words], columns, ("watches", &watches), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "id  type   watches");

@@ -18,7 +18,7 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_reading::wall_text;
+use ljwx_reading::{DeviceSn, wall_text};
 use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::telemetry::TelemetryArgs;
 use serde::Serialize;
@@ -43,6 +43,12 @@ impl DatabaseArgs {
         self.mysql.validate(problems);
         self.telemetry.validate(problems);
     }
+}
+
+/// Parses the serial number of a device.
+fn device_sn(text: &str) -> Result<DeviceSn, String> {
+    DeviceSn::new(text.trim())
+        .ok_or_else(|| "write a serial number of 1 to 64 visible ASCII characters".to_owned())
 }
 
 /// Formats milliseconds since 1970 as wall-clock time of `zone`.

@@ -169,18 +169,20 @@ struct AddressRow {
     disabled_errcode: Option<i64>,
 }
 
-/// Selects the addresses of a tenant, a user and a kind. `None`: any.
-fn selection(
+/// Selects addresses.
+const SELECT: &str = "SELECT customer_id, user_id, kind, address, \
+    CAST(create_time AS CHAR) AS added_at, CAST(disabled_at AS CHAR) AS disabled_at, \
+    CAST(disabled_errcode AS SIGNED) AS disabled_errcode";
+
+/// Begins a query of the addresses of a tenant, a user and a kind. `None`: any.
+fn query_of(
+    begin: &str,
     customer_id: Option<i64>,
     user_id: Option<i64>,
     kind: Option<Channel>,
 ) -> QueryBuilder<MySql> {
-    let mut query = QueryBuilder::new(
-        "SELECT customer_id, user_id, kind, address, CAST(create_time AS CHAR) AS added_at, \
-         CAST(disabled_at AS CHAR) AS disabled_at, \
-         CAST(disabled_errcode AS SIGNED) AS disabled_errcode \
-         FROM t_alert_recipient_address WHERE 1 = 1",
-    );
+    let mut query =
+        QueryBuilder::new(format!("{begin} FROM t_alert_recipient_address WHERE 1 = 1"));
     for (column, id) in [("customer_id", customer_id), ("user_id", user_id)] {
         if let Some(id) = id {
             query.push(format!(" AND {column} = ")).push_bind(id);
@@ -192,11 +194,18 @@ fn selection(
     query
 }
 
+/// Begins a query of one address.
+fn query_of_one(begin: &str, entry: &AddressArgs) -> QueryBuilder<MySql> {
+    let AddressArgs { customer_id, user_id, kind, address, .. } = entry;
+    let mut query = query_of(begin, Some(*customer_id), Some(*user_id), Some(*kind));
+    query.push(" AND address = ").push_bind(address);
+    query
+}
+
 /// Adds an address, or enables it again. Returns the result in words.
 async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String, sqlx::Error> {
-    let mut query = selection(Some(entry.customer_id), Some(entry.user_id), Some(entry.kind));
-    query.push(" AND address = ").push_bind(&entry.address);
-    let there: Option<AddressRow> = query.build_query_as().fetch_optional(pool).await?;
+    let there: Option<AddressRow> =
+        query_of_one(SELECT, entry).build_query_as().fetch_optional(pool).await?;
     sqlx::query(
         "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
          VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE disabled_at = NULL, disabled_errcode = NULL",
@@ -219,22 +228,13 @@ async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String, sqlx::Erro
 
 /// Removes an address. Returns false if the address did not exist.
 async fn remove(pool: &MySqlPool, entry: &AddressArgs) -> Result<bool, sqlx::Error> {
-    let removed = sqlx::query(
-        "DELETE FROM t_alert_recipient_address \
-         WHERE customer_id = ? AND user_id = ? AND kind = ? AND address = ?",
-    )
-    .bind(entry.customer_id)
-    .bind(entry.user_id)
-    .bind(entry.kind.kind())
-    .bind(&entry.address)
-    .execute(pool)
-    .await?;
+    let removed = query_of_one("DELETE", entry).build().execute(pool).await?;
     Ok(removed.rows_affected() > 0)
 }
 
 /// Returns the selected addresses, at most one more than [`LISTED_MAX`].
 async fn find(pool: &MySqlPool, list: &AddressListArgs) -> Result<Vec<AddressRow>, sqlx::Error> {
-    let mut query = selection(list.customer_id, list.user_id, list.kind);
+    let mut query = query_of(SELECT, list.customer_id, list.user_id, list.kind);
     query.push(format!(" ORDER BY customer_id, user_id, kind, address LIMIT {}", LISTED_MAX + 1));
     query.build_query_as().fetch_all(pool).await
 }

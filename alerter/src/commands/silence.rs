@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use super::layout::{self, Column};
-use super::{DatabaseArgs, print_found, wall};
+use super::{DatabaseArgs, device_sn, print_found, wall};
 use crate::notify::silences::table::{self, NewSilence, SilenceRow, UNFINISHED_MAX};
 
 /// Latest end of a silence after it was added, because a forgotten silence hides alerts.
@@ -77,11 +77,6 @@ pub struct SilenceAddArgs {
     /// The tables.
     #[command(flatten)]
     pub tables: DatabaseArgs,
-}
-
-fn device_sn(text: &str) -> Result<DeviceSn, String> {
-    DeviceSn::new(text.trim())
-        .ok_or_else(|| "write a serial number of 1 to 64 visible ASCII characters".to_owned())
 }
 
 /// Settings of `silence list`.

@@ -55,8 +55,8 @@ pub enum Trigger {
     NoData(i64),
 }
 
-/// A place among a tenant's rules: the kind of the trigger, the vital of a range, and the rule type.
-/// The tenant's own rule overrides the template rules of its slot.
+/// A place among a tenant's rules: the kind of the trigger, the vital of a range, and the rule
+/// type. The tenant's own rule overrides the template rules of its slot.
 pub type Slot<'a> = (Discriminant<Trigger>, Option<Vital>, &'a str);
 
 /// The tenant whose rules are the template of all other tenants.

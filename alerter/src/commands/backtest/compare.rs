@@ -6,7 +6,7 @@
 //! open groups and listed differences, however long the period is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 use ljwx_reading::DeviceSn;
 use serde::Serialize;
@@ -19,9 +19,6 @@ pub const LISTED_MAX: usize = 10_000;
 
 /// Most devices that are distinguished, over both sets and all rules, 8 bytes each.
 const DEVICES_MAX: usize = 5_000_000;
-
-/// The two sets: the active rules, and the rules that are tried.
-pub const SIDES: [usize; 2] = [0, 1];
 
 /// A transition under one of the sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -112,11 +109,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Adds the results of one reading of a device under each set.
+    /// Adds the results of one reading of a device under each set: the active rules, and the rules
+    /// that are tried.
     pub fn reading(&mut self, device_sn: &DeviceSn, notes: [&[TransitionNote]; 2]) {
         let mut touched = BTreeSet::new();
-        for side in SIDES {
-            for note in notes[side] {
+        for (side, notes) in notes.into_iter().enumerate() {
+            for note in notes {
                 self.note(device_sn, side, note);
                 touched.insert(note.rule_id);
             }
@@ -124,12 +122,10 @@ impl Comparison {
         // Only after both sets: an episode may end under one set and open under the other.
         for rule_id in touched {
             let key = (rule_id, device_sn.clone());
-            let is_open = |groups: &[Option<EpisodeGroup>; 2]| {
-                groups.iter().flatten().any(|course| course.ended_at.is_none())
-            };
-            if !self.open.get(&key).is_some_and(is_open)
-                && let Some(groups) = self.open.remove(&key)
-            {
+            let Some(groups) = self.open.remove(&key) else { continue };
+            if groups.iter().flatten().any(|group| group.ended_at.is_none()) {
+                self.open.insert(key, groups);
+            } else {
                 self.settle(key, groups);
             }
         }
@@ -206,9 +202,7 @@ impl EpisodeGroup {
 }
 
 fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 #[cfg(test)]

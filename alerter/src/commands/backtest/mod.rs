@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use ljwx_reading::{DeviceSn, wire};
+use ljwx_reading::wire;
 use ljwx_service::config::{EXIT_CONFIG, Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::TopicReader;
@@ -57,12 +57,9 @@ pub struct BacktestArgs {
     /// Time of receipt before which the readings end; at the latest, the present end of the topic.
     #[arg(long, value_parser = TimeArg::parse)]
     pub to: TimeArg,
-    /// Only readings of this tenant.
-    #[arg(long)]
-    pub customer_id: Option<i64>,
-    /// Only readings of this device.
-    #[arg(long)]
-    pub device: Option<String>,
+    /// The selected readings.
+    #[command(flatten)]
+    pub wanted: Selection,
     /// Print one JSON document instead of tables.
     #[arg(long)]
     pub json: bool,
@@ -92,10 +89,6 @@ impl BacktestArgs {
                  --against",
             ),
         }
-        problems
-            .require(self.device.as_deref().is_none_or(|sn| DeviceSn::new(sn).is_some()), || {
-                "--device must be a serial number: 1 to 64 visible ASCII characters".into()
-            });
     }
 
     fn times(&self) -> [i64; 2] {
@@ -159,10 +152,8 @@ async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
             "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
         );
     }
-    Ok(NamedRules {
-        name: "the rules in force in t_alert_rules".into(),
-        set: Arc::new(snapshot.rules),
-    })
+    let name = "the rules in force in t_alert_rules".to_owned();
+    Ok(NamedRules { name, set: Arc::new(snapshot.rules) })
 }
 
 /// Evaluates both sets on the topic's readings of the selected period. Blocks.
@@ -182,11 +173,7 @@ fn go_through(
     let stretches: BTreeMap<i32, Range<i64>> = from.into_iter().map(stretch).collect();
     let all: i64 = stretches.values().map(|stretch| (stretch.end - stretch.start).max(0)).sum();
     eprintln!("{all} records to go through");
-    let wanted = Selection {
-        customer_id: config.customer_id,
-        device: config.device.as_deref().and_then(DeviceSn::new),
-    };
-    let partitions = ends.into_keys().collect();
+    let (partitions, wanted) = (ends.into_keys().collect(), config.wanted.clone());
     let mut trial = BacktestRun::new(sets, partitions, wanted, &config.zone.zone);
     reader.read(topic, &stretches, |message| {
         ensure!(!stop.is_cancelled(), "interrupted");

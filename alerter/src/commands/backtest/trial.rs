@@ -10,7 +10,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Reading, wall_text};
 
-use super::compare::{Comparison, SIDES, TransitionNote};
+use super::compare::{Comparison, TransitionNote};
+use crate::commands::device_sn;
 use crate::engine::routing::Routed;
 use crate::engine::{Change, DeviceLimits, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
@@ -20,11 +21,13 @@ use crate::rules::rule::TEMPLATE_TENANT;
 const READINGS_BETWEEN_CLEANING: u64 = 10_000;
 
 /// Selects readings. Without a field, selects all readings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Selection {
-    /// Only this tenant.
+    /// Only readings of this tenant.
+    #[arg(long)]
     pub customer_id: Option<i64>,
-    /// Only this device.
+    /// Only readings of this device.
+    #[arg(long, value_parser = device_sn)]
     pub device: Option<DeviceSn>,
 }
 
@@ -93,8 +96,7 @@ impl BacktestRun {
         }
         // A reading also shows that other devices are silent.
         let mut notes: BTreeMap<DeviceSn, [Vec<TransitionNote>; 2]> = BTreeMap::new();
-        for side in SIDES {
-            let engine = &mut self.engines[side];
+        for (side, engine) in self.engines.iter_mut().enumerate() {
             // What is owed is tried by the clock, which only the readings show here.
             let now_ms = reading.received_at_ms();
             let (owed, _) = engine.look(partition, now_ms, true, &Routed::Somebody);

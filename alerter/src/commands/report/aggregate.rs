@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::Date;
 use serde::Serialize;
+use sqlx::FromRow;
 
-use super::counts::NotificationGroup;
 use super::percentiles::Percentiles;
 use crate::engine::episode::notify_history::NotifyHistory;
 use crate::rules::rule::Rule;
@@ -82,6 +82,19 @@ pub struct RuleSummary {
     pub suppressed: BTreeMap<String, i64>,
     /// Recorded notifications, by outcome.
     pub notifications: Vec<NotificationGroup>,
+}
+
+/// Notifications with the same outcome.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct NotificationGroup {
+    /// The channel.
+    pub channel: String,
+    /// The outcome: a state of the outbox, or `attempt_failed` for single attempts.
+    pub outcome: String,
+    /// The channel's last errcode. `None`: no answer, or no call.
+    pub errcode: Option<i64>,
+    /// Number of notifications.
+    pub notifications: i64,
 }
 
 /// A rule that fires all day on some devices of a tenant, so that people ignore it.

@@ -1,9 +1,9 @@
 //! Assembles the report on the alerts of a period, by rule and tenant.
 //!
 //! ```text
-//! t_alert_info, outbox, log ─ episodes ─► aggregate ─┐
-//! outbox, log, t_alert_suppressed ─ counts ──────────┼─► Report ─► print
-//! t_alert_rules ─────────────────────────────────────┘
+//! t_alert_info, outbox, log ─ rows ─► aggregate ─┐
+//! outbox, log, t_alert_suppressed ─ rows ────────┼─► Report ─► print
+//! t_alert_rules ─────────────────────────────────┘
 //! ```
 //!
 //! Changes nothing. `aggregate` and `percentiles` are pure.
@@ -14,9 +14,8 @@ use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 
 use super::aggregate::{Aggregation, AllDay, RuleStats, RuleSummary};
-use super::counts::{self, NotSent, NotificationCounts};
-use super::episodes;
 use super::query::ReportQuery;
+use super::rows::{self, NotificationCounts};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 
@@ -61,7 +60,7 @@ pub async fn make(
 ) -> anyhow::Result<AlertReport> {
     let by_id: HashMap<i64, &Rule> = rules.all().iter().map(|rule| (rule.id, &**rule)).collect();
     let mut fold = Aggregation::new(question.from_ms, question.to_ms, &by_id);
-    episodes::read(&mut *connection, question, &mut fold).await?;
+    rows::episodes(&mut *connection, question, &mut fold).await?;
     let (mut lines, mut all_day) = (BTreeMap::new(), Vec::new());
     for RuleStats { line, all_day: loud, .. } in fold.finish() {
         lines.insert((line.rule_id, line.customer_id), line);
@@ -77,16 +76,14 @@ pub async fn make(
             .map_or_else(String::new, |rule| rule.alert_type().to_owned()),
         ..RuleSummary::default()
     };
-    for one in counts::notifications(&mut *connection, question).await? {
+    for one in rows::notifications(&mut *connection, question).await? {
         let NotificationCounts { rule_id, customer_id, what } = one;
         let line = lines.entry((rule_id, customer_id));
         line.or_insert_with(|| blank(rule_id, customer_id)).notifications.push(what);
     }
-    for one in counts::not_sent(connection, question).await? {
-        let NotSent { rule_id, customer_id, reason, suppressed } = one;
+    for (rule_id, customer_id, reason, count) in rows::not_sent(connection, question).await? {
         let line = lines.entry((rule_id, customer_id));
-        let line = line.or_insert_with(|| blank(rule_id, customer_id));
-        line.suppressed.insert(reason, suppressed);
+        line.or_insert_with(|| blank(rule_id, customer_id)).suppressed.insert(reason, count);
     }
     let lines: Vec<_> = lines.into_values().collect();
     Ok(AlertReport {

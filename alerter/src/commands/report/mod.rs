@@ -4,11 +4,10 @@
 
 mod aggregate;
 mod assemble;
-mod counts;
-mod episodes;
 mod percentiles;
 mod print;
 mod query;
+mod rows;
 
 use std::path::PathBuf;
 use std::time::Duration;

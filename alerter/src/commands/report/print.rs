@@ -4,9 +4,8 @@ use std::io::{self, Write};
 
 use ljwx_service::text::Align::{Left, Right};
 
-use super::aggregate::RuleSummary;
+use super::aggregate::{NotificationGroup, RuleSummary};
 use super::assemble::AlertReport;
-use super::counts::NotificationGroup;
 use crate::commands::layout::{Column, table};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 use crate::notify::wechat::escape::shortened;
@@ -119,13 +118,10 @@ fn failures(line: &RuleSummary) -> Vec<(&RuleSummary, NotificationGroup)> {
 }
 
 fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
-    if !(report.never_fired.is_empty() && report.all_day.is_empty() && report.notes.is_empty()) {
-        writeln!(out)?;
-    }
+    let mut found = Vec::new();
     for rule in &report.all_day {
         let more = (rule.devices > 1).then(|| format!(", {} such devices", rule.devices));
-        writeln!(
-            out,
+        found.push(format!(
             "fires all day: rule {}, tenant {}: device {} open {:.0} % of the time, {} episodes on \
              its worst day{}",
             rule.rule_id,
@@ -134,19 +130,17 @@ fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
             rule.open_share * 100.0,
             rule.episodes_a_day,
             more.unwrap_or_default()
-        )?;
+        ));
     }
     for rule in &report.never_fired {
         let whose = match rule.customer_id {
             TEMPLATE_TENANT => "of all tenants".to_owned(),
             customer_id => format!("of tenant {customer_id}"),
         };
-        writeln!(out, "never fired: rule {} {whose} ({})", rule.rule_id, rule.alert_type)?;
+        found.push(format!("never fired: rule {} {whose} ({})", rule.rule_id, rule.alert_type));
     }
-    for note in &report.notes {
-        writeln!(out, "note: {note}")?;
-    }
-    Ok(())
+    found.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    if found.is_empty() { Ok(()) } else { writeln!(out, "\n{}", found.join("\n")) }
 }
 
 /// Formats a time in at most six characters, such as 850ms, 12s, 3m20s, 2h05m, 4d12h.

@@ -1,7 +1,6 @@
-//! The subject of a report: a period of event time, a tenant, and the zone of the tables' times. Knows
-//! what the figures of the period do not include.
+//! The subject of a report: a period of event time, a tenant, and the zone of the tables' times.
 //!
-//! Pure. [`super::counts`] and [`super::episodes`] hold the statements.
+//! Pure. [`super::rows`] holds the statements.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -45,23 +44,24 @@ impl ReportQuery {
         (self.datetime(self.from_ms).date(), self.datetime(self.to_ms - 1).date())
     }
 
-    /// Returns notes on what the figures do not include. `sampled`: times are of some episodes only.
+    /// Returns notes on what the figures do not include. `sampled`: times of some episodes only.
     pub(super) fn notes(&self, now_ms: i64, sampled: bool) -> Vec<String> {
         let mut notes = Vec::new();
         let kept_from = now_ms - KEPT_DAYS * 86_400_000;
         if self.from_ms < kept_from {
             notes.push(format!(
-                "notifications are kept for {KEPT_DAYS} days after they are done with: those recorded \
-                 before {} are not counted, and the times from their recording are not known",
+                "notifications are kept for {KEPT_DAYS} days after they are done with: those \
+                 recorded before {} are not counted, and the times from their recording are not \
+                 known",
                 self.wall(kept_from)
             ));
         }
         let (first, last) = self.days();
-        let whole_days = self.wall(self.from_ms).ends_with(" 00:00:00")
-            && self.wall(self.to_ms).ends_with(" 00:00:00");
-        if !whole_days {
+        let is_midnight = |at_ms| self.wall(at_ms).ends_with(" 00:00:00");
+        if !is_midnight(self.from_ms) || !is_midnight(self.to_ms) {
             notes.push(format!(
-                "notifications not sent are counted by the day: these are of {first} to {last}, whole"
+                "notifications not sent are counted by the day: these are of {first} to {last}, \
+                 whole"
             ));
         }
         if sampled {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -87,34 +86,31 @@ impl RuleListing {
     /// Lists the rules of a tenant.
     pub fn new(snapshot: &RulesSnapshot, customer_id: i64) -> Self {
         let rules = snapshot.rules.all();
-        let is_own =
-            |rule: &Rule| customer_id != TEMPLATE_TENANT && rule.customer_id == customer_id;
-        let is_template = |rule: &Rule| rule.customer_id == TEMPLATE_TENANT;
-        let own = by_slot(rules, is_own);
-        let template = by_slot(rules, is_template);
-        let in_slot = |index: &HashMap<Slot<'_>, Vec<i64>>, rule: &Rule| -> Vec<i64> {
-            let ids = index.get(&rule.slot()).into_iter().flatten();
-            ids.copied().take(NAMED_MAX).collect()
+        let mut slots: HashMap<(i64, Slot<'_>), Vec<i64>> = HashMap::new();
+        for rule in rules {
+            slots.entry((rule.customer_id, rule.slot())).or_default().push(rule.id);
+        }
+        // Rules of the tenant override those of the template.
+        let others = |tenant: i64, rule: &Rule| -> Vec<i64> {
+            let ids = slots.get(&(tenant, rule.slot())).filter(|_| tenant != rule.customer_id);
+            ids.into_iter().flatten().copied().take(NAMED_MAX).collect()
         };
-        let concerned = rules.iter().filter(|rule| is_own(rule) || is_template(rule));
+        let concerned = rules.iter().filter(|rule| is_of(rule.customer_id, customer_id));
         let mut lines: Vec<ListedRule> = concerned
             .map(|rule| {
-                let (origin, overrides, overridden_by) = if is_own(rule) {
-                    (RuleOrigin::Own, in_slot(&template, rule), Vec::new())
-                } else {
-                    (RuleOrigin::Template, Vec::new(), in_slot(&own, rule))
-                };
+                let is_own = rule.customer_id != TEMPLATE_TENANT;
+                let overridden_by = others(customer_id, rule);
                 ListedRule {
                     id: rule.id,
                     version: rule.version,
-                    origin,
+                    origin: if is_own { RuleOrigin::Own } else { RuleOrigin::Template },
                     state: match rule.enabled {
                         false => ListedState::Disabled,
                         true if overridden_by.is_empty() => ListedState::InForce,
                         true => ListedState::Overridden,
                     },
                     overridden_by,
-                    overrides,
+                    overrides: others(TEMPLATE_TENANT, rule),
                     priority: rule.priority,
                     severity: rule.policy.severity,
                     alert_type: rule.alert_type().to_owned(),
@@ -127,23 +123,20 @@ impl RuleListing {
             .collect();
         lines.sort_by_key(|line| line.state);
         let mut tenants = BTreeMap::new();
-        for rule in rules.iter().filter(|rule| !is_template(rule)) {
+        for rule in rules.iter().filter(|rule| rule.customer_id != TEMPLATE_TENANT) {
             *tenants.entry(rule.customer_id).or_default() += 1;
         }
         // A rule whose tenant cannot be read may belong to any tenant.
-        let refused = snapshot.refused.iter().filter(|refused| {
-            refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
-        });
+        let refused = snapshot.refused.iter();
+        let refused =
+            refused.filter(|rule| rule.customer_id.is_none_or(|id| is_of(id, customer_id)));
         Self { customer_id, rules: lines, refused: refused.cloned().collect(), tenants }
     }
 }
 
-fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<'_>, Vec<i64>> {
-    let mut index: HashMap<Slot<'_>, Vec<i64>> = HashMap::new();
-    for rule in rules.iter().filter(|rule| wanted(rule)) {
-        index.entry(rule.slot()).or_default().push(rule.id);
-    }
-    index
+/// Whether a rule of the tenant `of` concerns a tenant.
+fn is_of(of: i64, customer_id: i64) -> bool {
+    of == customer_id || of == TEMPLATE_TENANT
 }
 
 /// Describes a rule's trigger, such as `heart_rate < 50 or > 120, 3 times within 300 s`.

@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 
+use ljwx_service::text::Align::Left;
+
 use super::listing::{ListedRule, ListedState, RuleListing, RuleOrigin};
-use crate::commands::layout::{columns, wrapped};
+use crate::commands::layout::{Column, wrapped, wrapped_table};
 use crate::rules::rule::TEMPLATE_TENANT;
+use crate::rules::validation::lints::numbers;
 
 /// Most tenants that are named.
 const TENANTS_NAMED_MAX: usize = 20;
@@ -23,20 +26,16 @@ pub fn print(report: &RuleListing, out: &mut impl Write) -> io::Result<()> {
         }
         id => writeln!(out, "tenant {id}: {count} rules in force, {} of its own\n", own.count())?,
     }
-    let heads = ["id", "of", "prio", "severity", "type"].map(str::to_owned);
-    let mut rows = vec![(heads, vec!["watches".to_owned()])];
-    for line in &report.rules {
-        let origin = if line.origin == RuleOrigin::Own { "own" } else { "template" };
-        let cells = [
-            line.id.to_string(),
-            origin.to_owned(),
-            line.priority.to_string(),
-            line.severity.as_str().to_owned(),
-            line.alert_type.clone(),
-        ];
-        rows.push((cells, details(line)));
-    }
-    columns(&rows, out)?;
+    let columns: [Column<'_, ListedRule>; 5] = [
+        ("id", Left, &|line| line.id.to_string()),
+        ("of", Left, &|line| {
+            (if line.origin == RuleOrigin::Own { "own" } else { "template" }).into()
+        }),
+        ("prio", Left, &|line| line.priority.to_string()),
+        ("severity", Left, &|line| line.severity.as_str().to_owned()),
+        ("type", Left, &|line| line.alert_type.clone()),
+    ];
+    wrapped_table(&report.rules, columns, ("watches", &details), out)?;
     let warned = report.rules.iter().filter(|line| !line.warnings.is_empty());
     let warned = warned.map(|line| (Some(line.id), line.warnings.iter().collect::<Vec<_>>()));
     reasons("warnings", warned.collect(), out)?;
@@ -76,8 +75,7 @@ fn details(line: &ListedRule) -> Vec<String> {
     }
     for (word, ids) in [("overridden by", &line.overridden_by), ("overrides", &line.overrides)] {
         if !ids.is_empty() {
-            let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-            details.push(format!("{word} {}", ids.join(", ")));
+            details.push(format!("{word} {}", numbers(ids)));
         }
     }
     let last_good = line.last_good.iter();
@@ -91,9 +89,8 @@ fn tenants(report: &RuleListing, out: &mut impl Write) -> io::Result<()> {
     }
     let named = report.tenants.iter().take(TENANTS_NAMED_MAX);
     let mut named: Vec<String> = named.map(|(id, rules)| format!("{id} ({rules})")).collect();
-    if report.tenants.len() > TENANTS_NAMED_MAX {
-        named.push(format!("{} more", report.tenants.len() - TENANTS_NAMED_MAX));
-    }
+    let more = report.tenants.len().saturating_sub(TENANTS_NAMED_MAX);
+    named.extend((more > 0).then(|| format!("{more} more")));
     let said = format!("tenants with rules of their own: {}", named.join(", "));
     writeln!(out)?;
     wrapped(&said, WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"))

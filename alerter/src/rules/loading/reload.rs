@@ -90,8 +90,7 @@ impl RuleReloader {
             Ok(checks) => checks,
             Err(error) => {
                 counter!(names::RULE_LOAD_ERRORS).increment(1);
-                let error = format!("{error:#}");
-                warn!(error, "cannot read rules, keeping the active rules");
+                warn!(error = format!("{error:#}"), "cannot read rules, keeping the active rules");
                 return;
             }
         };
@@ -105,7 +104,15 @@ impl RuleReloader {
         if let SourceDecision::Ignore { yields, event_due } =
             self.shrinkage.decide(active_count, &checks, Instant::now())
         {
-            self.keep_in_force(active_count, yields, event_due);
+            counter!(names::RULE_LOAD_ERRORS).increment(1);
+            if event_due {
+                let active = active_count.unwrap_or_default();
+                (self.on_shrunk)(format!(
+                    "the source of the rules yields {yields} rules while {active} are in force; \
+                     those stay. A source without any is taken over with --allow-no-rules only, \
+                     one with less than half of them once it reads the same for 5 min"
+                ));
+            }
             if sender.borrow().is_none() && active_count.is_some() {
                 self.recall(&self.accepted.forgotten()).await;
                 // A part of the rules would close the episodes of the others. The next reload
@@ -136,19 +143,6 @@ impl RuleReloader {
         let rules = Arc::new(self.accepted.rules());
         info!(rules = rules.all().len(), "active rules changed");
         sender.send_replace(Some(rules));
-    }
-
-    /// Counts a source that is not taken over, and reports it to operators if that is due.
-    fn keep_in_force(&self, active_count: Option<usize>, yields: usize, event_due: bool) {
-        counter!(names::RULE_LOAD_ERRORS).increment(1);
-        if event_due {
-            let active_count = active_count.unwrap_or_default();
-            (self.on_shrunk)(format!(
-                "the source of the rules yields {yields} rules while {active_count} are in force; \
-                 those stay. A source without any is taken over with --allow-no-rules only, one \
-                 with less than half of them once it reads the same for 5 min"
-            ));
-        }
     }
 
     /// Restores the stored versions of these rules.

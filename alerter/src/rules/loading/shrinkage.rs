@@ -5,7 +5,7 @@
 //!
 //! Pure: time comes as an argument.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -69,11 +69,12 @@ impl SourceGuard {
             (self.source_state, self.event_at) = (None, None);
             return SourceDecision::Take;
         }
-        let says = fingerprint(checks);
-        let since = self
-            .source_state
-            .filter(|(source_state, _)| *source_state == says)
-            .map_or(now, |(_, since)| since);
+        let forms: Vec<&str> = checks.iter().map(|check| check.form.as_str()).collect();
+        let says = BuildHasherDefault::<DefaultHasher>::default().hash_one(forms);
+        let since = match self.source_state {
+            Some((source_state, since)) if source_state == says => since,
+            _ => now,
+        };
         self.source_state = Some((says, since));
         if few && now.duration_since(since) >= TAKEN_AFTER {
             (self.source_state, self.event_at) = (None, None);
@@ -86,12 +87,6 @@ impl SourceGuard {
         }
         SourceDecision::Ignore { yields, event_due }
     }
-}
-
-fn fingerprint(checks: &[CheckedRule]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    checks.iter().for_each(|check| check.form.hash(&mut hasher));
-    hasher.finish()
 }
 
 #[cfg(test)]

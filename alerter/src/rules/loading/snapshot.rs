@@ -46,8 +46,7 @@ impl RulesSnapshot {
         let checks = source.load().await?;
         let unknown = RuleVersions::default().unknown(&checks);
         let Some(store) = store else { return Ok(Self::new(checks, None)) };
-        let versions = store.versions(&unknown).await;
-        let versions = versions.context("cannot read t_alert_rule_last_good")?;
+        let versions = store.versions(&unknown).await.context("t_alert_rule_last_good")?;
         Ok(Self::new(checks, Some(versions)))
     }
 

@@ -65,8 +65,8 @@ pub struct SourceUpdate {
     pub new_problems: Vec<(String, String)>,
 }
 
-/// The problems of a rule as they were logged last, and the version that they concern. The same text
-/// about another version is new. An invalid rule has no version.
+/// The problems of a rule as they were logged last, and the version that they concern. The same
+/// text about another version is new. An invalid rule has no version.
 type Complaint = (Option<i64>, String);
 
 /// The accepted versions.
@@ -135,11 +135,11 @@ impl RuleVersions {
 
     /// Takes over the present rules of the source, at `now_ms`.
     pub fn take(&mut self, checks: Vec<CheckedRule>, now_ms: i64) -> SourceUpdate {
-        let mut taken = SourceUpdate { changed: self.remembered, ..SourceUpdate::default() };
+        let changed = std::mem::take(&mut self.remembered);
+        let mut taken = SourceUpdate { changed, ..SourceUpdate::default() };
         let mut before = std::mem::take(&mut self.good);
         let mut complaints = HashMap::new();
         let mut refused = Vec::new();
-        self.remembered = false;
         self.mentioned.clear();
         for (at, check) in checks.into_iter().enumerate() {
             let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());

@@ -57,18 +57,13 @@ pub fn written(fields: &Map<String, Value>) -> String {
 }
 
 /// A problem with one field of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
 pub struct FieldError {
     /// The field.
     pub field: &'static str,
     /// The problem, and the remedy.
     pub message: String,
-}
-
-impl std::fmt::Display for FieldError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
 }
 
 /// The fields of one rule, with their problems and the doubts about them so far. A doubt does not
@@ -122,8 +117,8 @@ impl<'a> RuleFields<'a> {
         })
     }
 
-    /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the field
-    /// is absent.
+    /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the
+    /// field is absent.
     pub fn milliseconds(&mut self, field: &'static str, default: i64, min: i64) -> i64 {
         self.whole(field, default, min, SECONDS_MAX) * 1000
     }
@@ -140,11 +135,11 @@ impl<'a> RuleFields<'a> {
 
     /// Returns a field that is yes or no, or `default` if the field is absent.
     pub fn flag(&mut self, field: &'static str, default: bool) -> bool {
-        match self.value(field).map(whole) {
-            None => default,
-            Some(Some(0)) => false,
-            Some(Some(1)) => true,
-            Some(_) => {
+        let Some(value) = self.value(field) else { return default };
+        match whole(value) {
+            Some(0) => false,
+            Some(1) => true,
+            _ => {
                 self.add_error(field, "must be 0 or 1");
                 default
             }

@@ -1,8 +1,6 @@
 //! Finds valid rules that are probably mistakes. The rules are evaluated as they are, and a warning
 //! names the doubt.
 
-use std::fmt;
-
 use crate::rules::rule::Rule;
 use crate::rules::verdict::{MEAN_VALUES_MIN, Range};
 use crate::rules::vital::Vital;
@@ -11,31 +9,27 @@ use crate::rules::vital::Vital;
 const READING_INTERVAL_MS: i64 = 60_000;
 
 /// A reason to doubt that a rule is meant as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleWarning {
     /// A part of the rule has no effect, or an effect that is probably not meant.
+    #[error("{0}")]
     Doubt(String),
     /// At one reading a minute, the trend or the deviation opens no episode.
+    #[error("{0}")]
     CannotOpen(String),
     /// The rule overrides these rules of the template, and is less severe.
+    #[error(
+        "overrides more severe rules of the template, {}: raise severity_level, or take another \
+         rule_type to keep both",
+        numbers(.0)
+    )]
     Weakens(Vec<i64>),
 }
 
-impl fmt::Display for RuleWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Doubt(text) | Self::CannotOpen(text) => f.write_str(text),
-            Self::Weakens(rules) => {
-                let rules: Vec<String> = rules.iter().map(i64::to_string).collect();
-                write!(
-                    f,
-                    "overrides more severe rules of the template, {}: raise severity_level, or \
-                     take another rule_type to keep both",
-                    rules.join(", ")
-                )
-            }
-        }
-    }
+/// Lists the numbers of rules.
+pub fn numbers(ids: &[i64]) -> String {
+    let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+    ids.join(", ")
 }
 
 /// A value of each vital that is normal for a healthy adult at rest.
@@ -98,11 +92,9 @@ fn of_range(range: &Range) -> Vec<String> {
         })
         .collect();
     if range.vital == Vital::Stress && range.thresholds.min.is_some_and(|min| min > 0.0) {
-        found.push(
-            "a stress of 0, which watches send where they measured none, is a breach: leave \
-             threshold_min out"
-                .into(),
-        );
+        let doubt = "a stress of 0, which watches send where they measured none, is a breach: \
+                     leave threshold_min out";
+        found.push(doubt.to_owned());
     }
     found
 }

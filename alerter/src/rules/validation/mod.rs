@@ -60,17 +60,13 @@ impl CheckedRule {
 /// Validates the rule written at `place` (from 1) in its source.
 pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     let mut form = RuleFields { fields, problems: Vec::new(), doubts: Vec::new() };
-    let id = form.whole("id", 0, 1, i64::MAX);
-    let known = (id > 0).then_some(id);
-    let name = known.map_or_else(|| format!("rule at place {place}"), |id| format!("rule {id}"));
+    let number = form.whole("id", 0, 1, i64::MAX);
+    let id = (number > 0).then_some(number);
+    let name = id.map_or_else(|| format!("rule at place {place}"), |id| format!("rule {id}"));
     let customer_id = form.value("customer_id").map_or(Some(TEMPLATE_TENANT), whole);
-    let done = |checked, warnings| CheckedRule {
-        id: known,
-        name,
-        customer_id,
-        checked,
-        warnings,
-        form: written(fields),
+    let done = |checked, warnings| {
+        let form = written(fields);
+        CheckedRule { id, name, customer_id, checked, warnings, form }
     };
     if form.flag("is_deleted", false) {
         return done(RuleStatus::Deleted, Vec::new());
@@ -78,10 +74,10 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     if form.text("physical_sign").as_deref() == Some("event") {
         return done(RuleStatus::Event, Vec::new());
     }
-    if known.is_none() && form.problems.is_empty() {
+    if id.is_none() && form.problems.is_empty() {
         form.add_error("id", "is missing: give the rule a number of its own");
     }
-    let rule = rule(&mut form, id);
+    let rule = rule(&mut form, number);
     let mut warnings: Vec<_> = form.doubts.into_iter().map(RuleWarning::Doubt).collect();
     match rule {
         Some(rule) if form.problems.is_empty() => {

@@ -142,10 +142,8 @@ fn channels(form: &mut RuleFields<'_>) -> Channels {
 
 /// Returns a version for a rule without one. It changes with every edit.
 fn fingerprint(fields: &Map<String, Value>) -> i64 {
-    let mut text = String::new();
-    for (name, value) in FIELDS.iter().filter_map(|name| Some((name, fields.get(*name)?))) {
-        text.push_str(&format!("{name}={value}\n"));
-    }
+    let read = FIELDS.iter().filter_map(|name| Some((name, fields.get(*name)?)));
+    let text: String = read.map(|(name, value)| format!("{name}={value}\n")).collect();
     let (high, _) = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_u64_pair();
     // The upper half alone keeps the version short and positive.
     (high >> 32) as i64

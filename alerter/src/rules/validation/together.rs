@@ -51,8 +51,8 @@ fn invalidate_surplus(checks: &mut [CheckedRule]) {
     }
 }
 
-/// Returns for each rule the more severe rules of the template that it overrides. A disabled rule is
-/// less severe on purpose.
+/// Returns for each rule the more severe rules of the template that it overrides. A disabled rule
+/// is less severe on purpose.
 fn weakened(checks: &[CheckedRule]) -> Vec<Option<Vec<i64>>> {
     let mut template: HashMap<Slot<'_>, Vec<&Rule>> = HashMap::new();
     let inherited = checks.iter().filter_map(enabled);

@@ -20,8 +20,10 @@ pub(super) fn trigger(form: &mut RuleFields<'_>) -> Option<Trigger> {
         "NO_DATA" => {
             let window_ms = form.window_ms();
             if form.value("stale_after_seconds").is_some() {
-                let problem = "is for other rules: leave it out of NO_DATA";
-                form.add_error("stale_after_seconds", problem);
+                form.add_error(
+                    "stale_after_seconds",
+                    "is for other rules: leave it out of NO_DATA",
+                );
             }
             Some(Trigger::NoData(window_ms))
         }
