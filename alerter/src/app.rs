@@ -87,22 +87,22 @@ impl App {
         telemetry: &Telemetry,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let redis = config.redis().and_then(|redis| redis.link());
+        let redis = config.redis.args().and_then(|redis| redis.link());
         let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
         link::announce([kafka, config.mysql.link(), redis, collector]);
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis =
-            config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;
+            config.redis.args().map(|redis| redis.connect()).transpose().context("--redis-url")?;
         let platforms = Platforms::new(&config.wechat, redis.clone())
             .context("cannot create the HTTP clients")?;
         let source = rule_source(config, &pool)?;
         let essential = EssentialTasks::new();
         let operators = config.operators.build(&essential, stop)?;
-        let shrinkage = SourceGuard::new(config.rules.allow_no_rules);
+        let shrinkage = SourceGuard::new(config.allow_no_rules);
         let reload =
             RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
         let RuleChanges { edits, refused } = changed_rules(config, &essential, stop)?;
-        let rules = reload.start(config.rules.rules_interval, edits, &essential, stop);
+        let rules = reload.start(config.rules_interval, edits, &essential, stop);
         let silences = ActiveSilences::start(pool.clone(), &essential, stop);
         remove_old_rows(config, &pool, &essential, stop);
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
@@ -136,7 +136,7 @@ impl App {
             subscription_refused: refused,
             silences,
             operators,
-            accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
+            accounts: Arc::new(AccountLimits::new(config.account_messages_per_second)),
             owed: watch::Sender::default(),
             counted_time: watch::Sender::default(),
             probes: [loops, ready],
@@ -191,7 +191,6 @@ impl App {
     }
 
     fn sender(&self, wake: Arc<Notify>) -> Sender {
-        let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
             routes: SenderRoutes {
@@ -200,7 +199,7 @@ impl App {
             },
             device_messages: DeviceMessageTable::new(self.pool.clone()),
             gates: Arc::clone(&self.accounts),
-            limits,
+            recipient_per_minute: self.config.recipient_messages_per_minute,
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,
@@ -283,7 +282,7 @@ impl App {
             wake,
             topic,
             zone: config.zone.zone.clone(),
-            devices: config.devices.limits(),
+            devices: config.device_limits(),
             operators: self.operators.clone(),
         }))
     }
@@ -297,7 +296,7 @@ fn replica() -> String {
 /// Returns the source of the rules. A file that is invalid at the start fails the start. A file
 /// that becomes invalid later leaves the rules as they are.
 fn rule_source(config: &RunConfig, pool: &MySqlPool) -> anyhow::Result<RuleSource> {
-    let Some(path) = &config.rules.rules_file else { return Ok(RuleSource::Table(pool.clone())) };
+    let Some(path) = &config.rules_file else { return Ok(RuleSource::Table(pool.clone())) };
     source_file::load(path).with_context(|| path.display().to_string())?;
     Ok(RuleSource::File(path.clone()))
 }
@@ -315,7 +314,7 @@ fn changed_rules(
     essential: &EssentialTasks,
     stop: &CancellationToken,
 ) -> anyhow::Result<RuleChanges> {
-    let Some(redis) = config.redis() else { return Ok(RuleChanges::default()) };
+    let Some(redis) = config.redis.args() else { return Ok(RuleChanges::default()) };
     change_listener::start(&redis, essential, stop).context("--redis-url")
 }
 

@@ -8,15 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::notify::outbox::RecentSends;
 
-/// The limits, as operators set them.
-#[derive(Debug, Clone, Copy)]
-pub struct SendLimits {
-    /// Messages to one recipient in a minute, over all replicas.
-    pub recipient_per_minute: u32,
-    /// Messages through one account in a second, of this replica.
-    pub account_per_second: u32,
-}
-
 /// A token bucket that holds the tokens of one second.
 #[derive(Debug)]
 pub struct TokenBucket {

@@ -36,7 +36,7 @@ use tracing::{debug, warn};
 
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
-use super::limits::rate_limit::{RecipientBudget, SendLimits};
+use super::limits::rate_limit::RecipientBudget;
 use super::limits::send_slots::{SendSlot, SendSlots};
 use crate::metrics::{NOTIFICATIONS, POSTPONED};
 use crate::mysql::retry::MysqlRetry;
@@ -61,8 +61,8 @@ pub struct Sender {
     pub device_messages: DeviceMessageTable,
     /// The breakers and rates of the accounts.
     pub gates: Arc<AccountLimits>,
-    /// The limits on messages.
-    pub limits: SendLimits,
+    /// Messages to one recipient in a minute, over all replicas.
+    pub recipient_per_minute: u32,
     /// The channel to the operators, for accounts that stop or resume sending.
     pub operators: OperatorEvents,
     /// Retries operations during an outage of MySQL. Holds the sender's heartbeat.
@@ -188,7 +188,7 @@ impl Sender {
         let mut own = slots.under_way();
         own.extend(chosen.iter().map(|slot| slot.id));
         let recent = self.outbox.recent(&recipients, &own).await?;
-        let budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
+        let budget = RecipientBudget::new(self.recipient_per_minute, recent);
         for recipient in &recipients {
             (0..slots.of_recipient(recipient)).for_each(|_| budget.take(recipient));
         }
