@@ -6,13 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser};
 use ljwx_ledger::group::settings::GroupArgs;
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_ledger::redis::RedisArgs;
+use ljwx_ledger::redis::OptionalRedisArgs;
 use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
-use secrecy::SecretString;
 
 use crate::commands::accounts::AccountsCommand;
 use crate::commands::backtest::BacktestArgs;
@@ -32,6 +31,9 @@ use crate::notify::wechat::WechatArgs;
 #[command(name = "alerter", version)]
 pub enum Config {
     /// Run the service.
+    ///
+    /// Through Redis, replicas share WeChat tokens and get messages about changed rules. Without
+    /// Redis, each replica fetches its own tokens, and rules are only reloaded at their interval.
     Run(Box<RunConfig>),
     /// Inspect rules.
     #[command(subcommand)]
@@ -71,23 +73,31 @@ pub struct RunConfig {
     /// MySQL with rules, state, alerts, outbox and progress.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// Redis, as redis://user:password@host:port/db. Through it replicas share WeChat tokens and
-    /// get messages about changed rules. Unset: each replica fetches its own tokens, and rules are
-    /// only reloaded at their interval.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
-    pub redis_url: Option<SecretString>,
-    /// Longest time of one command to Redis.
-    #[arg(long, env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
-    pub redis_timeout: Duration,
-    /// The source of the rules.
+    /// Redis, for shared tokens and messages about changed rules.
     #[command(flatten)]
-    pub rules: RulesArgs,
+    pub redis: OptionalRedisArgs,
+    /// YAML file with the rules, for installations without the platform's table; unset: the table.
+    #[arg(long, env = "RULES_FILE")]
+    pub rules_file: Option<PathBuf>,
+    /// Interval at which the rules are reloaded; a changed rule is active after this time at the
+    /// latest.
+    #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub rules_interval: Duration,
+    /// Take over a source without any rule although some are active. By default the active rules
+    /// stay, because an empty file or table is more often a mistake; taking it over closes every
+    /// open alert.
+    #[arg(long, env = "ALLOW_NO_RULES")]
+    pub allow_no_rules: bool,
     /// The platforms that deliver notifications.
     #[command(flatten)]
     pub wechat: WechatArgs,
-    /// Limits of notifications.
-    #[command(flatten)]
-    pub limits: LimitArgs,
+    /// Messages to one recipient in a minute, over all replicas; further messages become a digest.
+    /// Critical ones wait only beyond 28: WeCom silently loses messages beyond 30.
+    #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
+    pub recipient_messages_per_minute: u32,
+    /// Messages through one account in a second, by this replica; further messages wait.
+    #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
+    pub account_messages_per_second: u32,
     /// Age in days above which alerts that are over are removed, with their lines in the alerts'
     /// log; unset: they are kept for ever. An alert is kept as long as its notifications.
     #[arg(long, env = "ALERT_RETENTION_DAYS")]
@@ -98,9 +108,14 @@ pub struct RunConfig {
     /// The monitor of readings, servers and sender.
     #[command(flatten)]
     pub monitor: MonitorArgs,
-    /// Which devices are remembered.
-    #[command(flatten)]
-    pub devices: DeviceArgs,
+    /// Time without a reading after which a device is forgotten; its open alerts are closed and
+    /// nobody is notified.
+    #[arg(long, env = "FORGET_DEVICES_AFTER", default_value = "720h", value_parser = duration)]
+    pub forget_devices_after: Duration,
+    /// Devices that a replica remembers; the readings of further devices are evaluated, and nobody
+    /// is notified that they are missing.
+    #[arg(long, env = "DEVICES_MAX", default_value_t = 1_000_000)]
+    pub devices_max: usize,
     /// The devices' time zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -115,119 +130,60 @@ pub struct RunConfig {
     pub telemetry: TelemetryArgs,
 }
 
-/// Settings of the rules.
-#[derive(Debug, Clone, Args)]
-pub struct RulesArgs {
-    /// YAML file with the rules, for installations without the platform's table; unset: the table.
-    #[arg(long, env = "RULES_FILE")]
-    pub rules_file: Option<PathBuf>,
-    /// Interval at which the rules are reloaded; a changed rule is active after this time at the
-    /// latest.
-    #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
-    pub rules_interval: Duration,
-    /// Take over a source without any rule although some are active. By default the active rules
-    /// stay, because an empty file or table is more often a mistake; taking it over closes every
-    /// open alert.
-    #[arg(long, env = "ALLOW_NO_RULES")]
-    pub allow_no_rules: bool,
-}
-
 /// Shortest time after which devices may be forgotten.
 const FORGET_MIN: Duration = Duration::from_secs(3600);
 
-/// Limits of the devices that a replica remembers.
-#[derive(Debug, Clone, Args)]
-pub struct DeviceArgs {
-    /// Time without a reading after which a device is forgotten; its open alerts are closed and
-    /// nobody is notified.
-    #[arg(long, env = "FORGET_DEVICES_AFTER", default_value = "720h", value_parser = duration)]
-    pub forget_devices_after: Duration,
-    /// Devices that a replica remembers; the readings of further devices are evaluated, and nobody
-    /// is notified that they are missing.
-    #[arg(long, env = "DEVICES_MAX", default_value_t = 1_000_000)]
-    pub devices_max: usize,
-}
-
-impl DeviceArgs {
-    fn validate(&self, problems: &mut Problems) {
-        problems.require(self.forget_devices_after >= FORGET_MIN, || {
-            "--forget-devices-after must be at least 1h".into()
-        });
-        problems.require(self.devices_max >= 1, || "--devices-max must be at least 1".into());
-    }
-
-    /// Returns the limits.
-    pub fn limits(&self) -> DeviceLimits {
+impl RunConfig {
+    /// Returns the limits of the devices that a replica remembers.
+    pub fn device_limits(&self) -> DeviceLimits {
+        let forget_after_ms = i64::try_from(self.forget_devices_after.as_millis());
         DeviceLimits {
-            forget_after_ms: i64::try_from(self.forget_devices_after.as_millis())
-                .unwrap_or(i64::MAX),
+            forget_after_ms: forget_after_ms.unwrap_or(i64::MAX),
             devices_max: self.devices_max,
         }
     }
-}
 
-/// Limits of notifications.
-#[derive(Debug, Clone, Args)]
-pub struct LimitArgs {
-    /// Messages to one recipient in a minute, over all replicas; further messages become a digest.
-    /// Critical ones wait only beyond 28: WeCom silently loses messages beyond 30.
-    #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
-    pub recipient_messages_per_minute: u32,
-    /// Messages through one account in a second, by this replica; further messages wait.
-    #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
-    pub account_messages_per_second: u32,
-}
-
-impl LimitArgs {
     fn validate(&self, problems: &mut Problems) {
+        self.kafka.validate(problems);
+        self.member.validate(problems);
+        self.mysql.validate(problems);
+        self.lifecycle.validate(problems);
+        self.telemetry.validate(problems);
+        self.admin.validate(problems);
         for (name, limit) in [
             ("--recipient-messages-per-minute", self.recipient_messages_per_minute),
             ("--account-messages-per-second", self.account_messages_per_second),
         ] {
             problems.require(limit >= 1, || format!("{name} must be at least 1"));
         }
-    }
-}
-
-impl RunConfig {
-    /// Returns the settings of Redis, if it is configured.
-    pub fn redis(&self) -> Option<RedisArgs> {
-        let url = self.redis_url.clone()?;
-        Some(RedisArgs { url, timeout: self.redis_timeout })
+        problems.require(self.forget_devices_after >= FORGET_MIN, || {
+            "--forget-devices-after must be at least 1h".into()
+        });
+        problems.require(self.devices_max >= 1, || "--devices-max must be at least 1".into());
+        self.operators.validate(problems);
+        self.monitor.validate(problems);
+        self.redis.validate(problems);
+        problems.check_group(&self.group, "ALERTER_GROUP");
+        problems.require(self.rules_interval >= Duration::from_secs(1), || {
+            "--rules-interval must be at least 1s".into()
+        });
+        self.wechat.validate(problems);
     }
 }
 
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
-        let run = match self {
-            Self::Run(run) => run,
-            Self::Rules(command) => return command.validate(problems),
-            Self::Recipients(command) => return command.validate(problems),
-            Self::Accounts(command) => return command.validate(problems),
-            Self::SendTest(config) => return config.validate(problems),
-            Self::Silence(command) => return command.validate(problems),
-            Self::Report(config) => return config.validate(problems),
-            Self::Outbox(outbox) => return outbox.validate(problems),
-            Self::Backtest(backtest) => return backtest.validate(problems),
-        };
-        run.kafka.validate(problems);
-        run.member.validate(problems);
-        run.mysql.validate(problems);
-        run.lifecycle.validate(problems);
-        run.telemetry.validate(problems);
-        run.admin.validate(problems);
-        run.limits.validate(problems);
-        run.devices.validate(problems);
-        run.operators.validate(problems);
-        run.monitor.validate(problems);
-        if let Some(redis) = run.redis() {
-            redis.validate(problems);
+        match self {
+            Self::Run(run) => run.validate(problems),
+            Self::Rules(command) => command.validate(problems),
+            Self::Recipients(command) => command.validate(problems),
+            Self::Accounts(command) => command.validate(problems),
+            Self::SendTest(config) => config.validate(problems),
+            Self::Silence(command) => command.validate(problems),
+            Self::Report(config) => config.validate(problems),
+            Self::Outbox(outbox) => outbox.validate(problems),
+            Self::Backtest(backtest) => backtest.validate(problems),
         }
-        problems.check_group(&run.group, "ALERTER_GROUP");
-        problems.require(run.rules.rules_interval >= Duration::from_secs(1), || {
-            "--rules-interval must be at least 1s".into()
-        });
-        run.wechat.validate(problems);
     }
 }
 

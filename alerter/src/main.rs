@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match ljwx_service::config::parse_or_exit() {
         Config::Run(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_alerter::SERVICE),
-            async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
+            async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run().await,
         ),
         Config::Rules(command) => run(command.run()),
         Config::Backtest(config) => ljwx_service::lifecycle::run_to_code(

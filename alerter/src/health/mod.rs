@@ -1,5 +1,5 @@
-//! Judges whether the alerter works: its probes, whether readings still arrive, and whether an alert
-//! that arises now would reach people.
+//! Judges whether the alerter works: whether readings still arrive, and whether an alert that arises
+//! now would reach people.
 //!
 //! ```text
 //! Kafka's ends ─► readings_flow ───┐
@@ -10,5 +10,4 @@
 pub mod alert_path;
 pub mod beats;
 pub mod monitor;
-pub mod probes;
 pub mod readings_flow;

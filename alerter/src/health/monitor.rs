@@ -2,17 +2,14 @@
 //! concerns the whole group, and sends the heartbeats.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use jiff::Timestamp;
-use ljwx_ledger::group::lag::GroupState;
-use ljwx_ledger::group::monitor::{GroupMonitor, INTERVAL};
+use ljwx_ledger::group::monitor::{GroupMonitor, INTERVAL, Observation};
 use ljwx_service::config::{Problems, duration};
-use ljwx_service::http::admin::Probe;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use secrecy::SecretString;
@@ -22,16 +19,13 @@ use tracing::{info, warn};
 
 use super::alert_path::AlertPath;
 use super::beats::Beats;
-use super::probes::ActiveRules;
 use super::readings_flow::ReadingsFlow;
-use crate::engine::no_data::counted_time::{CountedTime, PartitionCheck};
+use crate::engine::no_data::counted_time::PartitionCheck;
 use crate::metrics::{LAST_RECORD, NO_DATA_SUSPENDED};
-use crate::mysql::retry::MysqlRetry;
-use crate::notify::limits::AccountLimits;
+use crate::notify::operator_events::LastingEvent;
 use crate::notify::operator_events::webhook::web_address;
-use crate::notify::operator_events::{LastingEvent, OperatorEvents};
 use crate::notify::outbox::OutboxMeasurement;
-use crate::pipeline::owed::OwedMeasurement;
+use crate::pipeline::shared_state::SharedState;
 
 /// Age from which a measurement of the outbox says nothing any more.
 const MEASUREMENT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -67,91 +61,35 @@ impl MonitorArgs {
     }
 }
 
-/// The parts of the alerter that are monitored.
-pub struct MonitoredParts {
-    /// The monitor of the group and its servers.
-    pub monitor: GroupMonitor,
-    /// This replica's name in the ledger.
-    pub replica: String,
-    /// The main loop's retry.
-    pub mysql_retry: MysqlRetry,
-    /// Whether Redis rejects the subscription to rule changes.
-    pub subscription_refused: Arc<AtomicBool>,
-    /// The probes of this replica, liveness and readiness.
-    pub probes: [Probe; 2],
-    /// The last measurement of the outbox.
-    pub outbox: watch::Receiver<Option<OutboxMeasurement>>,
-    /// The accounts of the sender.
-    pub accounts: Arc<AccountLimits>,
-    /// What this replica's episodes owe.
-    pub owed: watch::Receiver<OwedMeasurement>,
-    /// The active rules.
-    pub rules: ActiveRules,
-    /// Receives the wall time that counts for missing data.
-    pub counted_time: watch::Sender<CountedTime>,
-    /// The channel to the operators.
-    pub operators: OperatorEvents,
-}
-
-impl MonitoredParts {
-    /// Finds out whether missing data may be evaluated. If the servers do not answer, the last
-    /// finding stays.
-    async fn check_partitions(&mut self) {
-        let Some(accepted) = self.monitor.has_accepted_partitions().await else { return };
-        gauge!(NO_DATA_SUSPENDED).set(flag(!accepted));
-        let mut before = None;
-        self.counted_time.send_modify(|time| {
-            before = time.has_accepted_partitions.replace(accepted);
-        });
-        match (before, accepted) {
-            (None | Some(true), false) => warn!(
-                remedy = "docs/commands.md, \"Add partitions\"",
-                "topic has other partitions than were accepted, no missing data is evaluated"
-            ),
-            (Some(false), true) => info!("partitions accepted, missing data is evaluated again"),
-            (None | Some(true), true) | (Some(false), false) => {}
-        }
-    }
-}
-
 /// Counts the time since the check before for missing data, if rules ask for it. Time counts for half
 /// of their shortest window after the topic's last record, from whichever device.
-fn count_time(
-    counted_time: &watch::Sender<CountedTime>,
-    rules: &ActiveRules,
-    last_record: Timestamp,
-    seen: &GroupState,
-    kafka: bool,
-) {
+fn count_time(shared: &SharedState, last_record: Timestamp, found: &Observation<'_>) {
     let now_ms = Timestamp::now().as_millisecond();
-    let rules = rules.borrow();
+    let rules = shared.rules.borrow();
     let shortest = rules.as_ref().and_then(|rules| rules.absence_windows().first());
     let Some(shortest) = shortest else { return };
     let unseen_ms = (now_ms - last_record.as_millisecond() - shortest / 2).max(0);
-    let partitions = seen.ends.iter().map(|(partition, ends)| PartitionCheck {
+    let partitions = found.seen.ends.iter().map(|(partition, ends)| PartitionCheck {
         partition: *partition,
         end: ends.high,
-        takes_records: kafka && seen.takes_records(*partition),
+        takes_records: found.kafka && found.seen.takes_records(*partition),
     });
-    counted_time.send_modify(|time| time.update(now_ms, unseen_ms, partitions));
-}
-
-/// What one check found about the group.
-struct GroupCheck {
-    /// Whether MySQL and Kafka answer, for every partition.
-    answers: bool,
-    /// Longest time for which a partition has had lag without progress.
-    stalled: Duration,
-    /// Whether this replica notifies operators of what concerns the whole group: one replica does.
-    /// The others remember what lasts, as they may be the next to speak.
-    is_speaker: bool,
+    shared.counted_time.send_modify(|time| time.update(now_ms, unseen_ms, partitions));
 }
 
 /// Monitors the group, its servers and this replica.
 pub struct AlerterMonitor {
-    parts: MonitoredParts,
+    monitor: GroupMonitor,
+    /// This replica's name in the ledger.
+    replica: String,
+    /// The last measurement of the outbox.
+    outbox: watch::Receiver<Option<OutboxMeasurement>>,
+    shared: SharedState,
     readings: ReadingsFlow,
     beats: Option<Beats>,
+    /// Whether this replica notifies operators of what concerns the whole group: one replica does.
+    /// The others remember what lasts, as they may be the next to speak.
+    is_speaker: bool,
     /// Since when notifications are sent late.
     late_since: Option<Instant>,
     /// Tenants whose alerts reached no one while this replica owed them a notification.
@@ -159,62 +97,73 @@ pub struct AlerterMonitor {
 }
 
 impl AlerterMonitor {
-    /// Monitors `parts`.
-    pub fn new(parts: MonitoredParts, settings: &MonitorArgs) -> anyhow::Result<Self> {
+    /// Monitors by `monitor` and `outbox`. `replica` is this replica's name in the ledger.
+    pub fn new(
+        settings: &MonitorArgs,
+        monitor: GroupMonitor,
+        replica: String,
+        outbox: watch::Receiver<Option<OutboxMeasurement>>,
+        shared: SharedState,
+    ) -> anyhow::Result<Self> {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);
-        let beats = url.map(Beats::new).transpose().context("HTTP client")?;
-        let readings = ReadingsFlow::new(settings.no_readings_after);
-        Ok(Self { parts, readings, beats, late_since: None, owing: BTreeSet::new() })
+        Ok(Self {
+            monitor,
+            replica,
+            outbox,
+            shared,
+            readings: ReadingsFlow::new(settings.no_readings_after),
+            beats: url.map(Beats::new).transpose().context("HTTP client")?,
+            is_speaker: false,
+            late_since: None,
+            owing: BTreeSet::new(),
+        })
     }
 
     /// Monitors until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         while stop.run_until_cancelled(interval.tick()).await.is_some() {
-            let group = self.observe().await;
-            self.report_readings(group.is_speaker);
-            let outbox = self.parts.outbox.borrow().clone();
+            let mut path = self.observe().await;
+            self.report_readings();
+            let outbox = self.outbox.borrow().clone();
             let outbox = outbox.filter(|outbox| outbox.at.elapsed() < MEASUREMENT_AGE_MAX);
             if let Some(outbox) = &outbox {
-                self.report_unreached(group.is_speaker, outbox);
-                self.report_late(group.is_speaker, outbox);
+                path.critical_age = Some(outbox.critical_age);
+                self.report_unreached(outbox);
+                self.report_late(outbox);
             }
-            let path = self.path(&group, outbox.as_ref());
             if let Some(beats) = &mut self.beats {
                 beats.turn(&path.check(), Instant::now());
             }
         }
     }
 
-    /// Checks the group, and follows the ends of its topic.
-    async fn observe(&mut self) -> GroupCheck {
-        let Self { parts, readings, .. } = self;
-        let redis_accepts = !parts.subscription_refused.load(Ordering::Relaxed);
-        let free = !parts.mysql_retry.is_retrying();
-        let found = parts.monitor.observe(free, redis_accepts).await;
-        let seen = found.seen;
+    /// Checks the group, and follows the ends of its topic. Returns the path of an alert without the
+    /// outbox.
+    async fn observe(&mut self) -> AlertPath {
+        let Self { monitor, shared, readings, .. } = self;
+        let redis_accepts = !shared.subscription_refused.load(Ordering::Relaxed);
+        let free = !shared.mysql_retry.is_retrying();
+        let found = monitor.observe(free, redis_accepts).await;
         // Before the ledger is known, offsets are not yet those of the ledger.
         let knows_ends = found.kafka && !found.lags.is_empty();
         if knows_ends {
-            readings.update(&seen.ends, Timestamp::now());
+            readings.update(&found.seen.ends, Timestamp::now());
         }
         if let Some(last) = readings.last_record() {
-            count_time(&parts.counted_time, &parts.rules, last, seen, found.kafka);
+            count_time(shared, last, &found);
         }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
-        let speaker = seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
-        let check = GroupCheck {
-            answers: found.database && knows_ends && seen.unanswered.is_empty(),
-            stalled: Duration::try_from_secs_f64(stalled).unwrap_or(Duration::MAX),
-            is_speaker: speaker.is_some_and(|owner| *owner == parts.replica),
-        };
+        let speaker = found.seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
+        self.is_speaker = speaker == Some(&self.replica);
+        let answers = found.database && knows_ends && found.seen.unanswered.is_empty();
         if found.database && found.kafka {
-            parts.check_partitions().await;
+            check_partitions(monitor, shared).await;
         }
         if knows_ends
             && readings.last_record().is_none()
-            && let Some(last_ms) = parts.monitor.last_record_ms().await
+            && let Some(last_ms) = monitor.last_record_ms().await
             && let Ok(last) = Timestamp::from_millisecond(last_ms)
         {
             readings.set_last_record(last, Timestamp::now());
@@ -222,50 +171,64 @@ impl AlerterMonitor {
         if let Some(last) = readings.last_record() {
             gauge!(LAST_RECORD).set(last.as_duration().as_secs_f64());
         }
-        check
+        AlertPath {
+            probes: shared.live().and_then(|()| shared.ready()),
+            answers,
+            readings_arrive: readings.arrive(),
+            stalled: Duration::try_from_secs_f64(stalled).unwrap_or(Duration::MAX),
+            critical_age: None,
+            critical_owed: shared.owed.borrow().critical,
+            accounts_fail: shared.accounts.all_fail(Instant::now()),
+        }
     }
 
     /// Notifies operators if readings stop or resume.
-    fn report_readings(&self, is_speaker: bool) {
+    fn report_readings(&self) {
         let stopped = self.readings.stopped_since();
         let (count, since) = (stopped.is_some().into(), stopped.unwrap_or_else(Timestamp::now));
-        self.parts.operators.lasting(LastingEvent::ReadingsStopped, count, since, is_speaker);
+        let operators = &self.shared.operators;
+        operators.lasting(LastingEvent::ReadingsStopped, count, since, self.is_speaker);
     }
 
     /// Notifies operators of tenants whose severe alerts reach no one. Every replica speaks of what
     /// it owes, and one of the notifications that were refused.
-    fn report_unreached(&mut self, is_speaker: bool, outbox: &OutboxMeasurement) {
-        let mut unreached = self.parts.owed.borrow().unreached.clone();
+    fn report_unreached(&mut self, outbox: &OutboxMeasurement) {
+        let mut unreached = self.shared.owed.borrow().unreached.clone();
         self.owing.extend(unreached.keys());
         for (customer_id, count) in &outbox.unrouted {
             *unreached.entry(*customer_id).or_default() += count;
         }
-        let speaks = |customer_id: i64| is_speaker || self.owing.contains(&customer_id);
-        self.parts.operators.unreached(&unreached, speaks);
+        let speaks = |customer_id: i64| self.is_speaker || self.owing.contains(&customer_id);
+        self.shared.operators.unreached(&unreached, speaks);
         self.owing.retain(|customer_id| unreached.contains_key(customer_id));
     }
 
     /// Notifies operators if notifications are sent late, or on time again.
-    fn report_late(&mut self, is_speaker: bool, outbox: &OutboxMeasurement) {
+    fn report_late(&mut self, outbox: &OutboxMeasurement) {
         let is_late = outbox.due_for > LATE_AFTER;
         self.late_since = is_late.then(|| self.late_since.unwrap_or(outbox.at));
         let lasts = |since: Instant| outbox.at.duration_since(since) >= LATE_FOR;
         let count = self.late_since.is_some_and(lasts).into();
         let now = Timestamp::now();
         let since = now.checked_sub(outbox.due_for).unwrap_or(now);
-        self.parts.operators.lasting(LastingEvent::SenderLate, count, since, is_speaker);
+        let operators = &self.shared.operators;
+        operators.lasting(LastingEvent::SenderLate, count, since, self.is_speaker);
     }
+}
 
-    fn path(&self, group: &GroupCheck, outbox: Option<&OutboxMeasurement>) -> AlertPath {
-        let [live, ready] = &self.parts.probes;
-        AlertPath {
-            probes: live().and_then(|()| ready()),
-            answers: group.answers,
-            readings_arrive: self.readings.arrive(),
-            stalled: group.stalled,
-            critical_age: outbox.map(|outbox| outbox.critical_age),
-            critical_owed: self.parts.owed.borrow().critical,
-            accounts_fail: self.parts.accounts.all_fail(Instant::now()),
-        }
+/// Finds out whether missing data may be evaluated. If the servers do not answer, the last finding
+/// stays.
+async fn check_partitions(monitor: &GroupMonitor, shared: &SharedState) {
+    let Some(accepted) = monitor.has_accepted_partitions().await else { return };
+    gauge!(NO_DATA_SUSPENDED).set(flag(!accepted));
+    let before = shared.counted_time.borrow().has_accepted_partitions.unwrap_or(true);
+    shared.counted_time.send_modify(|time| time.has_accepted_partitions = Some(accepted));
+    if before && !accepted {
+        warn!(
+            remedy = "docs/commands.md, \"Add partitions\"",
+            "topic has other partitions than were accepted, no missing data is evaluated"
+        );
+    } else if accepted && !before {
+        info!("partitions accepted, missing data is evaluated again");
     }
 }

@@ -4,10 +4,11 @@
 //! Runs statements inside the caller's transaction.
 
 use ljwx_ledger::mysql::MySqlConnection;
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::{DeviceSn, Ids, wall_text};
 use sqlx::{MySql, QueryBuilder};
 use uuid::Uuid;
 
+use crate::engine::Change;
 use crate::mysql::columns::Columns;
 use crate::mysql::portions;
 use crate::rules::severity::Severity;
@@ -65,22 +66,14 @@ pub const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale
 pub struct NewAlert {
     /// The key of the episode.
     pub key: EpisodeKey,
-    /// The rule.
-    pub rule_id: i64,
+    /// The opening: rule, device, people, severity and event time.
+    pub opening: Change,
     /// The platform's word for the kind of alert.
     pub alert_type: String,
-    /// The device.
-    pub device_sn: DeviceSn,
-    /// User, organisation and tenant.
-    pub ids: Ids,
     /// The vital and its value.
     pub measured: Measurement,
     /// The text of the rule.
     pub text: String,
-    /// The severity.
-    pub severity: Severity,
-    /// Event time, as stored.
-    pub occur_at: String,
     /// Number of the reading; `None`: missing data opened the episode.
     pub health_id: Option<i64>,
     /// Longitude, latitude, altitude. Always written, because the platform's own defaults are a
@@ -92,18 +85,24 @@ pub struct NewAlert {
 #[derive(Debug)]
 pub enum AlertChange {
     /// The severity changed.
-    Severity(EpisodeKey, Severity),
+    Severity(Severity),
     /// The episode ended at the given event time.
-    Resolved(EpisodeKey, String),
-    /// The rule changed.
-    Superseded(EpisodeKey),
-    /// The device has fallen silent.
-    Stale(EpisodeKey),
-    /// The device has another wearer, or none, or is forgotten.
-    Closed(EpisodeKey),
+    Resolved(String),
+    /// The episode was closed, for the reason that the word names: [`SUPERSEDED`], [`STALE`] or
+    /// [`CLOSED`].
+    Closed(&'static str),
     /// The alert concerns other people than before.
-    People(EpisodeKey, Ids),
+    People(Ids),
 }
+
+/// The word for an alert whose rule changed.
+pub const SUPERSEDED: &str = "superseded";
+
+/// The word for an alert whose device has fallen silent.
+pub const STALE: &str = "STALE";
+
+/// The word for an alert whose device has another wearer, or none, or is forgotten.
+pub const CLOSED: &str = "CLOSED";
 
 /// Alerts of one statement, at most. Each alert has as many values as the statement has columns.
 const NEW_ALERTS_MAX: usize = 128;
@@ -125,12 +124,13 @@ pub async fn open(
              occur_at) ",
         );
         query.push_values(alerts, |mut row, alert| {
+            let Change { rule_id, device_sn, ids, transition, at, .. } = &alert.opening;
             let [longitude, latitude, altitude] = alert.place;
-            let severity = alert.severity.as_str();
-            row.push_bind(alert.rule_id)
+            let (severity, occur_at) = (transition.severity.as_str(), wall_text(at.wall));
+            row.push_bind(rule_id)
                 .push_bind(fit("alert_type", &alert.alert_type))
-                .push_bind(fit("device_sn", alert.device_sn.as_str()))
-                .push_bind(&alert.occur_at)
+                .push_bind(fit("device_sn", device_sn.as_str()))
+                .push_bind(occur_at.clone())
                 .push_bind(fit("alert_desc", &alert.text))
                 .push_bind(fit("severity_level", severity))
                 .push("'pending'")
@@ -138,16 +138,16 @@ pub async fn open(
                 .push_bind(latitude)
                 .push_bind(altitude)
                 .push_bind(alert.health_id)
-                .push_bind(alert.ids.user_id)
-                .push_bind(alert.ids.org_id)
-                .push_bind(alert.ids.customer_id.unwrap_or_default())
+                .push_bind(ids.user_id)
+                .push_bind(ids.org_id)
+                .push_bind(ids.customer_id.unwrap_or_default())
                 .push("'server'")
                 .push_bind(fit("metric", alert.measured.vital.as_str()))
                 .push_bind(alert.measured.value)
                 .push_bind(fit("level", severity))
                 .push("'NEW'")
                 .push_bind(alert.key.as_str())
-                .push_bind(&alert.occur_at);
+                .push_bind(occur_at);
         });
         query.push(" ON DUPLICATE KEY UPDATE rule_id = t_alert_info.rule_id");
         query.build().execute(&mut *connection).await?;
@@ -155,49 +155,37 @@ pub async fn open(
     Ok(())
 }
 
-/// Changes an alert. The status of a closed alert does not change.
+/// Changes the alert with this key. The status of a closed alert does not change.
 pub async fn change(
     connection: &mut MySqlConnection,
+    key: &EpisodeKey,
     change: &AlertChange,
 ) -> Result<(), sqlx::Error> {
     let query = match change {
-        AlertChange::Severity(key, severity) => sqlx::query(
+        AlertChange::Severity(severity) => sqlx::query(
             "UPDATE t_alert_info SET severity_level = ?, level = ? WHERE dedup_key = ?",
         )
         .bind(severity.as_str())
-        .bind(severity.as_str())
-        .bind(key.as_str()),
-        AlertChange::Resolved(key, recover_at) => sqlx::query(
+        .bind(severity.as_str()),
+        AlertChange::Resolved(recover_at) => sqlx::query(
             "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
              WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED')",
         )
-        .bind(recover_at)
-        .bind(key.as_str()),
-        AlertChange::Superseded(key) => closed(key, "superseded"),
-        AlertChange::Stale(key) => closed(key, "STALE"),
-        AlertChange::Closed(key) => closed(key, "CLOSED"),
-        AlertChange::People(key, ids) => sqlx::query(
+        .bind(recover_at),
+        AlertChange::Closed(word) => sqlx::query(
+            "UPDATE t_alert_info SET alert_status = ?, status = 'CLOSED' \
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED')",
+        )
+        .bind(*word),
+        AlertChange::People(ids) => sqlx::query(
             "UPDATE t_alert_info SET user_id = ?, org_id = ?, customer_id = ? WHERE dedup_key = ?",
         )
         .bind(ids.user_id)
         .bind(ids.org_id)
-        .bind(ids.customer_id.unwrap_or_default())
-        .bind(key.as_str()),
+        .bind(ids.customer_id.unwrap_or_default()),
     };
-    query.execute(connection).await?;
+    query.bind(key.as_str()).execute(connection).await?;
     Ok(())
-}
-
-fn closed<'a>(
-    key: &'a EpisodeKey,
-    status: &'static str,
-) -> sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments> {
-    sqlx::query(
-        "UPDATE t_alert_info SET alert_status = ?, status = 'CLOSED' \
-         WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED')",
-    )
-    .bind(status)
-    .bind(key.as_str())
 }
 
 /// Alerts of one statement, at most.

@@ -16,43 +16,17 @@ const ELLIPSIS: char = '…';
 const MISSING: char = '□';
 const MISSING_ASCII: char = '?';
 
-/// The characters that a column can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Characters {
-    All,
-    /// Characters of at most three bytes.
-    Basic,
-    Ascii,
-}
-
-impl Characters {
-    /// Returns the characters of a character set. Only the server knows the characters of a set for
-    /// another language. This set has no characters of four bytes. A row that is rejected for
-    /// another character is written in ASCII.
-    fn of(charset: &str, plain: bool) -> Self {
-        match charset {
-            "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" => Self::All,
-            "utf8" | "utf8mb3" | "ucs2" => Self::Basic,
-            "ascii" => Self::Ascii,
-            _ if plain => Self::Ascii,
-            _ => Self::Basic,
-        }
-    }
-
-    fn has(self, one: char) -> bool {
-        match self {
-            Self::All => true,
-            Self::Basic => one.len_utf8() <= 3,
-            Self::Ascii => one.is_ascii(),
-        }
-    }
-
-    fn fit(self, one: char) -> char {
-        match self {
-            _ if self.has(one) => one,
-            Self::Ascii => MISSING_ASCII,
-            Self::All | Self::Basic => MISSING,
-        }
+/// Returns the bytes that the widest character of a character set has in UTF-8.
+///
+/// Only the server knows the characters of a set for another language. This set has no characters of
+/// four bytes. A row that is rejected for another character is written in ASCII.
+fn char_bytes_max(charset: &str, plain: bool) -> usize {
+    match charset {
+        "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" => 4,
+        "utf8" | "utf8mb3" | "ucs2" => 3,
+        "ascii" => 1,
+        _ if plain => 1,
+        _ => 3,
     }
 }
 
@@ -66,15 +40,18 @@ struct ColumnSize {
 
 impl ColumnSize {
     fn fit<'a>(&self, text: &'a str, plain: bool) -> Cow<'a, str> {
-        let characters = Characters::of(&self.charset, plain);
+        let widest = char_bytes_max(&self.charset, plain);
+        let has = |one: char| one.len_utf8() <= widest;
         let fits = text.chars().count() <= self.chars && text.len() <= self.bytes;
-        if fits && text.chars().all(|one| characters.has(one)) {
+        if fits && text.chars().all(has) {
             return text.into();
         }
-        let mut fitted: String = text.chars().map(|one| characters.fit(one)).collect();
+        let missing = if widest == 1 { MISSING_ASCII } else { MISSING };
+        let fit = |one| if has(one) { one } else { missing };
+        let mut fitted: String = text.chars().map(fit).collect();
         if fitted.chars().count() > self.chars || fitted.len() > self.bytes {
             let marked = self.chars > 1 && self.bytes > ELLIPSIS.len_utf8();
-            let ellipsis = Some(ELLIPSIS).filter(|one| marked && characters.has(*one));
+            let ellipsis = Some(ELLIPSIS).filter(|one| marked && has(*one));
             let bytes = self.bytes.saturating_sub(ellipsis.map_or(0, char::len_utf8));
             let chars = self.chars - usize::from(ellipsis.is_some());
             let end = fitted.char_indices().nth(chars).map_or(fitted.len(), |(at, _)| at);
@@ -213,8 +190,8 @@ mod tests {
             let charset = ["utf8mb4", "utf8mb3", "ascii", "gbk"][set];
             let fitted = room(chars, bytes, charset).fit(&text, plain);
             prop_assert!(fitted.chars().count() <= chars && fitted.len() <= bytes);
-            let characters = Characters::of(charset, plain);
-            prop_assert!(fitted.chars().all(|one| characters.has(one)));
+            let widest = char_bytes_max(charset, plain);
+            prop_assert!(fitted.chars().all(|one| one.len_utf8() <= widest));
             let whole = text.chars().count() <= chars && text.len() <= bytes;
             prop_assert!(!whole || fitted.chars().count() == text.chars().count());
         }

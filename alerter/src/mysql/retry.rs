@@ -1,7 +1,6 @@
 //! Retries during an outage of MySQL: the batch stays, the offsets do not advance, and the process
 //! keeps running.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,15 +23,16 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The process is stopping and MySQL still does not answer. The next owner of the partition
 /// processes the work again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the process is stopping")]
 pub struct Stopping;
 
 /// Retries an operation until it succeeds.
 #[derive(Debug, Clone)]
 pub struct MysqlRetry {
     deadline: Deadline,
-    /// The operations that are being retried now, each with its number of callers.
-    retried: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// The operations that are being retried now, once for each caller.
+    retried: Arc<Mutex<Vec<String>>>,
     heartbeat: Heartbeat,
 }
 
@@ -46,14 +46,11 @@ struct Retried<'a> {
 impl Drop for Retried<'_> {
     fn drop(&mut self) {
         let mut retried = self.retry.retried();
-        let callers = retried.get(self.operation).map_or(0, |callers| callers - 1);
-        if callers > 0 {
-            retried.insert(self.operation.to_owned(), callers);
-        } else {
-            retried.remove(self.operation);
-            if self.recovered {
-                info!(operation = self.operation, "MySQL operation recovered");
-            }
+        if let Some(at) = retried.iter().position(|one| one == self.operation) {
+            retried.swap_remove(at);
+        }
+        if self.recovered && !retried.iter().any(|one| one == self.operation) {
+            info!(operation = self.operation, "MySQL operation recovered");
         }
         gauge!(BATCH_HELD).set(flag(!retried.is_empty()));
     }
@@ -83,18 +80,17 @@ impl MysqlRetry {
         &self.heartbeat
     }
 
-    fn retried(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+    fn retried(&self) -> MutexGuard<'_, Vec<String>> {
         self.retried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs once an operation: a line for each attempt would fill the log in an outage of hours.
     fn begin_retry<'a>(&'a self, operation: &'a str, error: &impl Display) -> Retried<'a> {
         let mut retried = self.retried();
-        let callers = retried.entry(operation.to_owned()).or_default();
-        *callers += 1;
-        if *callers == 1 {
+        if !retried.iter().any(|one| one == operation) {
             warn!(operation, %error, "MySQL operation failed, retrying");
         }
+        retried.push(operation.to_owned());
         gauge!(BATCH_HELD).set(flag(true));
         Retried { retry: self, operation, recovered: false }
     }
@@ -108,20 +104,17 @@ impl MysqlRetry {
     ) -> Result<T, Stopping> {
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         let trying = async {
-            let mut retried = None;
+            let error = match attempt().await {
+                Ok(done) => return done,
+                Err(error) => error,
+            };
+            let mut retried = self.begin_retry(operation, &error);
             loop {
-                match attempt().await {
-                    Ok(done) => {
-                        if let Some(Retried { recovered, .. }) = &mut retried {
-                            *recovered = true;
-                        }
-                        break done;
-                    }
-                    Err(error) => {
-                        counter!(COMMIT_RETRIES).increment(1);
-                        retried.get_or_insert_with(|| self.begin_retry(operation, &error));
-                        tokio::time::sleep(backoff.next(rand::random())).await;
-                    }
+                counter!(COMMIT_RETRIES).increment(1);
+                tokio::time::sleep(backoff.next(rand::random())).await;
+                if let Ok(done) = attempt().await {
+                    retried.recovered = true;
+                    return done;
                 }
             }
         };

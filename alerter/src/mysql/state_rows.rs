@@ -25,28 +25,21 @@ pub async fn load(pool: &MySqlPool, partition: i32) -> Result<StoredPartition, s
     let mut connection = pool.acquire().await?;
     let (mut devices, journal) = load_journal(&mut connection, partition).await?;
     load_tracked(&mut connection, partition, &mut devices).await?;
-    let clock = load_hearing(&mut connection, partition).await?;
-    Ok(StoredPartition { devices, journal, clock })
-}
-
-async fn load_hearing(
-    connection: &mut MySqlConnection,
-    partition: i32,
-) -> Result<PartitionClock, sqlx::Error> {
     let clock_ms: Option<i64> =
         sqlx::query_scalar("SELECT clock_ms FROM t_alert_partition WHERE kafka_partition = ?")
             .bind(partition)
-            .fetch_optional(&mut *connection)
+            .fetch_optional(&mut connection)
             .await?;
     let windows: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT CAST(window_seconds AS SIGNED), counted_from FROM t_alert_no_data_clock \
          WHERE kafka_partition = ?",
     )
     .bind(partition)
-    .fetch_all(connection)
+    .fetch_all(&mut connection)
     .await?;
     let windows = windows.into_iter().map(|(seconds, since)| (seconds * 1000, since));
-    Ok(PartitionClock::stored(clock_ms.unwrap_or_default(), windows))
+    let clock = PartitionClock::stored(clock_ms.unwrap_or_default(), windows);
+    Ok(StoredPartition { devices, journal, clock })
 }
 
 async fn load_journal(
@@ -101,14 +94,13 @@ async fn load_tracked(
     Ok(())
 }
 
-/// Writes the changes, inside the caller's transaction.
-pub async fn save(
+/// Writes journals and clocks, inside the caller's transaction.
+pub async fn save_partitions(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
     save_journal(connection, changes).await?;
-    save_tracked(connection, changes).await?;
-    save_hearings(connection, changes).await
+    save_clocks(connection, changes).await
 }
 
 async fn save_journal(
@@ -151,40 +143,39 @@ fn as_one(rows: &[(i32, &JournalRow)]) -> usize {
     fits.count().max(1)
 }
 
-/// Writes the rows in the order of their keys, so that two writers never deadlock.
-async fn save_tracked(
+/// A state of a rule on a device as [`StateChanges`] has it, and its partition.
+pub type PartitionState<'a> = (i32, &'a (i64, DeviceSn, Option<RuleState>));
+
+/// Writes states of rules, inside the caller's transaction. The order of the rows keeps two writers
+/// from a deadlock.
+pub async fn save_tracked(
     connection: &mut MySqlConnection,
-    changes: &[(i32, &StateChanges)],
+    states: &[PartitionState<'_>],
 ) -> Result<(), sqlx::Error> {
-    let mut kept: Vec<(i64, &DeviceSn, i32, &RuleState)> = Vec::new();
-    let mut gone: Vec<(i64, &DeviceSn)> = Vec::new();
-    for (partition, changes) in changes {
-        for (id, sn, tracked) in &changes.tracked {
-            match tracked {
-                Some(tracked) => kept.push((*id, sn, *partition, tracked)),
-                None => gone.push((*id, sn)),
-            }
-        }
-    }
-    kept.sort_unstable_by_key(|(id, sn, ..)| (*id, *sn));
-    gone.sort_unstable();
+    let mut states = states.to_vec();
+    states.sort_unstable_by_key(|(_, row)| {
+        let (id, sn, _) = *row;
+        (*id, sn)
+    });
+    let is_kept = |(_, row): &PartitionState<'_>| row.2.is_some();
+    let (kept, gone): (Vec<_>, Vec<_>) = states.into_iter().partition(is_kept);
     for rows in portions(&kept, ROWS_MAX) {
         // REPLACE rather than an upsert: both servers support it alike, and every column is given.
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_state (rule_id, device_sn, kafka_partition, rule_version, state) ",
         );
-        query.push_values(rows, |mut row, (id, sn, partition, tracked)| {
+        query.push_values(rows, |mut row, (partition, (id, sn, tracked))| {
             // Plain structs and strings always serialise.
             let state = serde_json::to_string(tracked).unwrap_or_default();
             row.push_bind(id).push_bind(sn.as_str()).push_bind(partition);
-            row.push_bind(tracked.version).push_bind(state);
+            row.push_bind(tracked.as_ref().map(|tracked| tracked.version)).push_bind(state);
         });
         query.build().execute(&mut *connection).await?;
     }
     for rows in portions(&gone, ROWS_MAX) {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("DELETE FROM t_alert_state WHERE (rule_id, device_sn) IN ");
-        query.push_tuples(rows, |mut row, (id, sn)| {
+        query.push_tuples(rows, |mut row, (_, (id, sn, _))| {
             row.push_bind(id).push_bind(sn.as_str());
         });
         query.build().execute(&mut *connection).await?;
@@ -192,15 +183,15 @@ async fn save_tracked(
     Ok(())
 }
 
-async fn save_hearings(
+async fn save_clocks(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
-    let heard = changes.iter().filter_map(|(partition, changes)| {
+    let clocks = changes.iter().filter_map(|(partition, changes)| {
         Some((*partition, changes.clock.as_ref()?, changes.windows_moved))
     });
-    let heard: Vec<_> = heard.collect();
-    for rows in portions(&heard, ROWS_MAX) {
+    let clocks: Vec<_> = clocks.collect();
+    for rows in portions(&clocks, ROWS_MAX) {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("REPLACE INTO t_alert_partition (kafka_partition, clock_ms) ");
         query.push_values(rows, |mut row, (partition, clock, _)| {
@@ -208,31 +199,22 @@ async fn save_hearings(
         });
         query.build().execute(&mut *connection).await?;
     }
-    for (partition, clock, _) in heard.iter().filter(|(_, _, moved)| *moved) {
-        save_windows(connection, *partition, clock).await?;
-    }
-    Ok(())
-}
-
-/// Rewrites the starts of all windows: there are few, and they seldom change.
-async fn save_windows(
-    connection: &mut MySqlConnection,
-    partition: i32,
-    clock: &PartitionClock,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM t_alert_no_data_clock WHERE kafka_partition = ?")
-        .bind(partition)
-        .execute(&mut *connection)
-        .await?;
-    let since: Vec<_> = clock.since().collect();
-    for rows in portions(&since, ROWS_MAX) {
-        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-            "INSERT INTO t_alert_no_data_clock (kafka_partition, window_seconds, counted_from) ",
-        );
-        query.push_values(rows, |mut row, (window_ms, since)| {
-            row.push_bind(partition).push_bind(window_ms / 1000).push_bind(since);
-        });
-        query.build().execute(&mut *connection).await?;
+    // Rewrites the starts of all windows: there are few, and they seldom change.
+    for (partition, clock, _) in clocks.iter().filter(|(_, _, moved)| *moved) {
+        sqlx::query("DELETE FROM t_alert_no_data_clock WHERE kafka_partition = ?")
+            .bind(partition)
+            .execute(&mut *connection)
+            .await?;
+        let since: Vec<_> = clock.since().collect();
+        for rows in portions(&since, ROWS_MAX) {
+            let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+                "INSERT INTO t_alert_no_data_clock (kafka_partition, window_seconds, counted_from) ",
+            );
+            query.push_values(rows, |mut row, (window_ms, since)| {
+                row.push_bind(partition).push_bind(window_ms / 1000).push_bind(since);
+            });
+            query.build().execute(&mut *connection).await?;
+        }
     }
     Ok(())
 }

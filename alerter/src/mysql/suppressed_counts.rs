@@ -48,37 +48,25 @@ pub fn reason(transition: Transition) -> Option<&'static str> {
     }
 }
 
-/// The key of a count: day by the devices' wall clock, rule, tenant, reason.
-type SuppressedKey = (Date, i64, i64, &'static str);
+/// A suppressed notification: day by the devices' wall clock, rule, tenant, reason.
+pub type Suppressed = (Date, i64, i64, &'static str);
 
-/// Counts of a batch, in the order of the table's key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SuppressedCounts(BTreeMap<SuppressedKey, u64>);
-
-impl SuppressedCounts {
-    /// Counts one notification.
-    pub fn count(&mut self, day: Date, rule_id: i64, customer_id: i64, reason: &'static str) {
-        *self.0.entry((day, rule_id, customer_id, reason)).or_default() += 1;
-    }
-
-    /// Adds the counts of another batch.
-    pub fn add(&mut self, other: &Self) {
-        for (key, count) in &other.0 {
-            *self.0.entry(*key).or_default() += count;
-        }
-    }
+/// Counts the notifications, in the order of the table's key.
+fn counts(suppressed: impl Iterator<Item = Suppressed>) -> BTreeMap<Suppressed, i64> {
+    let mut counts: BTreeMap<Suppressed, i64> = BTreeMap::new();
+    suppressed.for_each(|key| *counts.entry(key).or_default() += 1);
+    counts
 }
 
-/// Adds the counts to the table, inside the caller's transaction.
+/// Adds notifications to the table's counts, inside the caller's transaction.
 ///
 /// One statement per row: there are at most as many rows as transitions in the batch. The order of
 /// the rows keeps two replicas from a deadlock.
 pub async fn save(
     connection: &mut MySqlConnection,
-    suppressed: &SuppressedCounts,
+    suppressed: impl Iterator<Item = Suppressed>,
 ) -> Result<(), sqlx::Error> {
-    for ((day, rule_id, customer_id, reason), count) in &suppressed.0 {
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+    for ((day, rule_id, customer_id, reason), count) in counts(suppressed) {
         sqlx::query(
             "INSERT INTO t_alert_suppressed (event_day, rule_id, customer_id, reason, suppressed) \
              VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE suppressed = suppressed + ?",
@@ -86,7 +74,7 @@ pub async fn save(
         .bind(day.to_string())
         .bind(rule_id)
         .bind(customer_id)
-        .bind(*reason)
+        .bind(reason)
         .bind(count)
         .bind(count)
         .execute(&mut *connection)
@@ -140,13 +128,9 @@ mod tests {
     #[test]
     fn counts_of_several_stretches_add_up_in_the_order_of_the_key() {
         let day = |day: &str| day.parse().unwrap();
-        let (mut one, mut other) = (SuppressedCounts::default(), SuppressedCounts::default());
-        one.count(day("2025-09-03"), 1, 7, COOLDOWN);
-        one.count(day("2025-09-03"), 1, 7, COOLDOWN);
-        other.count(day("2025-09-03"), 1, 7, COOLDOWN);
-        other.count(day("2025-09-02"), 9, 7, SILENCED);
-        one.add(&other);
-        let counts: Vec<_> = one.0.into_iter().collect();
+        let one = [(day("2025-09-03"), 1, 7, COOLDOWN); 2];
+        let other = [(day("2025-09-03"), 1, 7, COOLDOWN), (day("2025-09-02"), 9, 7, SILENCED)];
+        let counts: Vec<_> = counts(one.into_iter().chain(other)).into_iter().collect();
         let expected =
             [((day("2025-09-02"), 9, 7, SILENCED), 1), ((day("2025-09-03"), 1, 7, COOLDOWN), 3)];
         assert_eq!(counts, expected);

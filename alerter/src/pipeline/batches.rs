@@ -6,16 +6,16 @@
 //! [`crate::pipeline::waiting_partitions`] keeps the deliveries behind, and `writing` writes.
 
 use std::iter;
-use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
-use ljwx_service::heartbeat::Heartbeat;
+use ljwx_ledger::ledger::{Advance, LedgerPosition};
+use tracing::warn;
 
 use super::Pipeline;
+use crate::mysql::retry::Stopping;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::pipeline::waiting_partitions::{Awaited, PartitionClaim};
-use crate::pipeline::writing::{BatchTask, WriteAlone, WriteOutcome};
+use crate::pipeline::writing::WriteOutcome;
 
 impl Pipeline {
     /// Starts writing a batch once the one before is written, and continues.
@@ -23,54 +23,67 @@ impl Pipeline {
         &mut self,
         mut batch: Vec<PartitionBatch>,
         begun: Instant,
-    ) -> anyhow::Result<ControlFlow<()>> {
+    ) -> anyhow::Result<()> {
         for partition_batch in &mut batch {
-            let advance = &partition_batch.advance;
-            if let Some(position) = self.positions.get_mut(&advance.partition) {
-                position.next = advance.to;
+            let Advance { partition, to, .. } = partition_batch.advance;
+            if let Some(position) = self.positions.get_mut(&partition) {
+                position.next_offset = to;
             }
-            partition_batch.take_state(self.engine.take_changes(advance.partition));
+            partition_batch.take_state(self.engine.take_changes(partition));
         }
         batch.retain(|partition_batch| !partition_batch.is_empty());
         if batch.is_empty() {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         }
-        let flow = self.finish_writing(&mut batch).await?;
+        self.finish_writing(&mut batch).await?;
         // The batch before may have shown that another replica owns some partitions.
         batch.retain(|partition_batch| self.owns(&partition_batch.advance));
-        if flow.is_continue() && !batch.is_empty() {
-            self.writing.begin(self.batch_task(begun, None), batch);
+        if !batch.is_empty() {
+            self.writing.spawn(self.writer.clone().write(begun, vec![batch], None));
         }
-        Ok(flow)
+        Ok(())
     }
 
-    /// Waits for the batch that is being written. Takes out of `next` what has to wait behind a batch
-    /// that is held from now on.
+    /// Waits for the batch that is being written, if any. Takes out of `next` what has to wait behind
+    /// a batch that is held from now on.
     pub(super) async fn finish_writing(
         &mut self,
         next: &mut Vec<PartitionBatch>,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        if !self.writing.is_some() {
-            return Ok(ControlFlow::Continue(()));
+    ) -> anyhow::Result<()> {
+        let heartbeat = self.shared.mysql_retry.heartbeat().clone();
+        match heartbeat.during(self.writing.join_next()).await {
+            Some(written) => self.on_written(written?, next),
+            None => Ok(()),
         }
-        let written = self.writing.ended().await?;
-        Ok(self.on_written(written, next))
     }
 
+    /// Goes on with the partitions whose batch is written, and gives up those that are fenced.
     pub(super) fn on_written(
         &mut self,
         written: WriteOutcome,
         next: &mut Vec<PartitionBatch>,
-    ) -> ControlFlow<()> {
-        let done = written.done.iter().map(|advance| (advance.partition, advance.to));
-        self.parts.source.commit(done);
-        for (advance, position) in written.fenced {
-            self.fenced(&advance, position);
+    ) -> anyhow::Result<()> {
+        let settled = written.settled.iter();
+        let done = settled.filter(|(_, position)| *position == LedgerPosition::Committed);
+        self.source.commit(done.map(|(advance, _)| (advance.partition, advance.to)));
+        for (advance, position) in written.settled {
+            // The partition may have been revoked in the meantime, or claimed anew.
+            if position != LedgerPosition::Committed && self.owns(&advance) {
+                let Advance { partition, epoch, .. } = advance;
+                warn!(
+                    partition,
+                    ?position,
+                    "partition fenced, claiming it again while Kafka assigns it"
+                );
+                // Only a new claim shows where to continue.
+                self.forget(partition);
+                self.source.claim_again(partition, epoch);
+            }
         }
         for part in written.not_taken {
             self.hold(part, written.begun, next);
         }
-        if written.released { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if written.released { Err(Stopping.into()) } else { Ok(()) }
     }
 
     /// Writes a partition alone until MySQL takes it. What is in `next` of the same partition was
@@ -80,56 +93,28 @@ impl Pipeline {
         if !self.owns(&first.advance) {
             return;
         }
-        let (partition, epoch) = (first.advance.partition, first.advance.epoch);
-        let of_partition = |one: &PartitionBatch| one.advance.partition == partition;
-        let (later, others): (Vec<_>, Vec<_>) = next.drain(..).partition(of_partition);
-        next.extend(others);
+        let Advance { partition, epoch, .. } = first.advance;
+        let later = next.extract_if(.., |one| one.advance.partition == partition);
         let parts = iter::once(first).chain(later).map(|part| vec![part]).collect();
-        let alone = WriteAlone {
-            reason: self.parts.hold_reasons.of_task(Awaited::HeldBatch, partition),
-            attempts: Arc::clone(&self.attempts),
-        };
-        let writer = self.batch_task(begun, Some(alone));
-        self.held.begin((partition, epoch), writer.write(parts));
-    }
-
-    /// Returns the task that writes a batch.
-    fn batch_task(&self, begun: Instant, alone: Option<WriteAlone>) -> BatchTask {
-        let parts = &self.parts;
-        let mysql_retry = match &alone {
-            // The main loop does not wait for the task, so the task must not speak for the loop.
-            Some(_) => parts.mysql_retry.with_heartbeat(Heartbeat::of("held batch")),
-            None => parts.mysql_retry.clone(),
-        };
-        BatchTask {
-            store: parts.store.clone(),
-            mysql_retry,
-            wake: Arc::clone(&parts.wake),
-            operators: parts.operators.clone(),
-            begun,
-            alone,
-        }
+        let reason = self.shared.hold_reasons.of_task(Awaited::HeldBatch, partition);
+        self.held.begin((partition, epoch), self.writer.clone().write(begun, parts, Some(reason)));
     }
 
     /// Goes on with a partition once its held batch is written, or fenced.
     pub(super) async fn on_held_written(
         &mut self,
-        claim: PartitionClaim,
-        written: WriteOutcome,
-    ) -> anyhow::Result<ControlFlow<()>> {
+        (claim, written): (PartitionClaim, WriteOutcome),
+    ) -> anyhow::Result<()> {
         let behind = self.held.release(claim);
+        self.on_written(written, &mut Vec::new())?;
         // The rules may have changed while the partition waited.
-        if self.on_written(written, &mut Vec::new()).is_break()
-            || self.realign(vec![claim.0]).await?.is_break()
-        {
-            return Ok(ControlFlow::Break(()));
-        }
+        self.realign(vec![claim.0]).await?;
         self.on_deliveries(vec![behind]).await
     }
 
     /// Waits until MySQL has taken the held batches, or the process has to end.
     pub(super) async fn finish_held(&mut self) -> anyhow::Result<()> {
-        let heartbeat = self.parts.mysql_retry.heartbeat().clone();
+        let heartbeat = self.shared.mysql_retry.heartbeat().clone();
         while !self.held.is_empty() {
             let (claim, written) = heartbeat.during(self.held.ended()).await?;
             // Their next owner reads them again.

@@ -6,19 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use ljwx_reading::DeviceSn;
 use tracing::debug;
 
-use super::{Pipeline, PipelineParts};
-use crate::engine::Change;
+use super::Pipeline;
 use crate::mysql::retry::Stopping;
-use crate::notify::recipients::router::PeopleRouter;
-use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
+use crate::pipeline::shared_state::SharedState;
 
 /// Missing devices of a partition whose users are looked up at a time.
 const UNBOUND_ASKED_MAX: usize = 1_000;
@@ -29,7 +26,7 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 impl Pipeline {
     /// Evaluates `NO_DATA` rules that no record triggers, and tries what is owed and was not tried
     /// for a while.
-    pub(super) async fn on_clock_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
+    pub(super) async fn on_clock_tick(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         self.clocks.report();
         let now_ms = Timestamp::now().as_millisecond();
@@ -49,15 +46,12 @@ impl Pipeline {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
             let at_end = at_end.contains(&partition);
             let is_missing = at_end && overdue.contains(&partition);
-            let counted_ms = self.parts.counted_time.borrow().since_last_record(partition);
+            let counted_ms = self.shared.counted_time.borrow().since_last_record(partition);
             let counted_ms = counted_ms.filter(|_| is_missing);
-            let passed = self.pass_time(now_ms, at_end, counted_ms, &mut partition_batch).await;
-            if passed == Err(Stopping) {
-                return Ok(ControlFlow::Break(()));
-            }
+            self.pass_time(now_ms, at_end, counted_ms, &mut partition_batch).await?;
             if forgets {
                 let closed = self.engine.forget_devices(partition);
-                self.record_unseen(&closed, &mut partition_batch, &self.router());
+                self.record(&closed, None, SystemTime::now(), &mut partition_batch, &self.router());
             }
             batch.push(partition_batch);
         }
@@ -69,16 +63,14 @@ impl Pipeline {
         if asked.is_empty() {
             return asked;
         }
-        let ends = match self.parts.source.ends(asked.into_iter().collect()).await {
-            Ok(ends) => ends,
-            Err(error) => {
-                debug!(%error, "cannot read the end of the topic, postponing what depends on it");
-                Vec::new()
-            }
-        };
+        let ends = self.source.ends(asked.into_iter().collect()).await;
+        let ends = ends.unwrap_or_else(|error| {
+            debug!(%error, "cannot read the end of the topic, postponing what depends on it");
+            Vec::new()
+        });
         let is_read = |(partition, end): (i32, i64)| {
             let position = self.positions.get(&partition)?;
-            (position.next >= end).then_some(partition)
+            (position.next_offset >= end).then_some(partition)
         };
         ends.into_iter().filter_map(is_read).collect()
     }
@@ -110,12 +102,12 @@ impl Pipeline {
         }
         let people = changes.iter().map(|change| change.ids).collect();
         self.look_up(&mut router, &people).await?;
-        self.record_unseen(&changes, partition_batch, &router);
+        self.record(&changes, None, SystemTime::now(), partition_batch, &router);
         Ok(())
     }
 
     /// Closes the absences of devices that the platform has bound to a user before, and now to none.
-    pub(super) async fn on_unbound_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
+    pub(super) async fn on_unbound_tick(&mut self) -> anyhow::Result<()> {
         let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in self.engine.partitions() {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
@@ -126,35 +118,17 @@ impl Pipeline {
             let next = absent.range((from, Unbounded)).take(UNBOUND_ASKED_MAX);
             let missing: Vec<DeviceSn> = next.cloned().collect();
             self.asked_unbound.extend(missing.last().map(|last| (partition, last.clone())));
-            let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
-            let asked = mysql_retry
-                .until_done("look up users of missing devices", || bindings.unbound(&missing));
-            let Ok(unbound) = asked.await else { return Ok(ControlFlow::Break(())) };
+            let SharedState { mysql_retry, bindings, .. } = &self.shared;
+            let unbound = mysql_retry
+                .until_done("look up users of missing devices", || bindings.unbound(&missing))
+                .await?;
             if unbound.is_empty() {
                 continue;
             }
             let closed = self.engine.close_unbound(partition, &unbound);
-            self.record_unseen(&closed, &mut partition_batch, &self.router());
+            self.record(&closed, None, SystemTime::now(), &mut partition_batch, &self.router());
             batch.push(partition_batch);
         }
         self.commit(batch, begun).await
-    }
-
-    /// Adds changes to the partition's batch that no reading caused.
-    pub(super) fn record_unseen(
-        &mut self,
-        changes: &[Change],
-        partition_batch: &mut PartitionBatch,
-        router: &PeopleRouter,
-    ) {
-        let cause = Cause {
-            reading: None,
-            partition: partition_batch.advance.partition,
-            offset: partition_batch.advance.to,
-            topic: &self.parts.topic.clone(),
-            context: None,
-            since: SystemTime::now(),
-        };
-        self.record(changes, None, &cause, partition_batch, router);
     }
 }

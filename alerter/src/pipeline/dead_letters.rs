@@ -4,7 +4,7 @@
 //! Kafka confirms a dead letter before the ledger passes its delivery. A partition waits for its
 //! own dead letters only. Their number has no limit: alerts wait for no breaker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use ljwx_ledger::group::dead_letter_topic::{DeadLetterReason, DeadLetterTopic, ErrorClass};
@@ -18,52 +18,42 @@ use crate::pipeline::waiting_partitions::{
 /// Most dead letters of a partition that wait for their delivery reports at a time.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Publishes the dead letters of the alerter's group.
-#[derive(Clone)]
-struct DeadLetterSender {
-    topic: DeadLetterTopic,
-    reasons: HoldReasons,
+/// Publishes the undecodable ones among deliveries of one partition, until Kafka has confirmed them
+/// all.
+async fn publish_all(topic: &DeadLetterTopic, held: &HoldReason, deliveries: &[Delivery]) {
+    let letters: Vec<&Delivery> =
+        deliveries.iter().filter(|delivery| delivery.reading.is_err()).collect();
+    let Some((first, others)) = letters.split_first() else { return };
+    // If Kafka takes none, only the first one is retried and logged.
+    publish(topic, held, first).await;
+    for some in others.chunks(IN_FLIGHT_MAX) {
+        join_all(some.iter().map(|delivery| publish(topic, held, delivery))).await;
+    }
+    warn!(
+        partition = held.partition,
+        dead_letters = letters.len(),
+        first_offset = first.offset,
+        last_offset = letters.last().map(|delivery| delivery.offset),
+        "deliveries dead-lettered"
+    );
 }
 
-impl DeadLetterSender {
-    /// Publishes the undecodable ones among deliveries of one partition, until Kafka has confirmed
-    /// them all.
-    async fn publish_all(&self, partition: i32, deliveries: &[Delivery]) {
-        let held = self.reasons.of_task(Awaited::DeadLetters, partition);
-        let letters: Vec<&Delivery> =
-            deliveries.iter().filter(|delivery| delivery.reading.is_err()).collect();
-        let Some((first, others)) = letters.split_first() else { return };
-        // If Kafka takes none, only the first one is retried and logged.
-        self.publish(first, &held).await;
-        for some in others.chunks(IN_FLIGHT_MAX) {
-            join_all(some.iter().map(|delivery| self.publish(delivery, &held))).await;
-        }
-        warn!(
-            partition,
-            dead_letters = letters.len(),
-            first_offset = first.offset,
-            last_offset = letters.last().map(|delivery| delivery.offset),
-            "deliveries dead-lettered"
-        );
-    }
-
-    async fn publish(&self, delivery: &Delivery, held: &HoldReason) {
-        let Err(undecodable) = &delivery.reading else { return };
-        let message = undecodable.error.to_string();
-        let reason = DeadLetterReason {
-            class: ErrorClass::of(&undecodable.error),
-            code: None,
-            message: &message,
-            batch_id: None,
-        };
-        let held = |reason| held.set(reason);
-        self.topic.publish(delivery, &undecodable.record, &reason, held).await;
-    }
+async fn publish(topic: &DeadLetterTopic, held: &HoldReason, delivery: &Delivery) {
+    let Err(undecodable) = &delivery.reading else { return };
+    let message = undecodable.error.to_string();
+    let reason = DeadLetterReason {
+        class: ErrorClass::of(&undecodable.error),
+        code: None,
+        message: &message,
+        batch_id: None,
+    };
+    topic.publish(delivery, &undecodable.record, &reason, |reason| held.set(reason)).await;
 }
 
 /// Holds back the deliveries of partitions that wait for Kafka to confirm their dead letters.
 pub struct DeadLetters {
-    sender: DeadLetterSender,
+    topic: DeadLetterTopic,
+    reasons: HoldReasons,
     /// Each task returns the deliveries whose dead letters it has published.
     pub(super) waiting: WaitingPartitions<Vec<Delivery>>,
 }
@@ -71,8 +61,7 @@ pub struct DeadLetters {
 impl DeadLetters {
     /// Publishes to `topic`, and reports in `reasons` why Kafka does not take a dead letter.
     pub fn new(topic: DeadLetterTopic, reasons: HoldReasons) -> Self {
-        let sender = DeadLetterSender { topic, reasons };
-        Self { sender, waiting: WaitingPartitions::new() }
+        Self { topic, reasons, waiting: WaitingPartitions::new() }
     }
 
     /// Returns the deliveries that need not wait for dead letters. If one of a partition is
@@ -84,29 +73,22 @@ impl DeadLetters {
         owns: impl Fn(&Delivery) -> bool,
     ) -> Vec<Vec<Delivery>> {
         let chunks = self.waiting.hold_back(chunks);
-        let undecodable: BTreeSet<PartitionClaim> = chunks
-            .iter()
-            .flatten()
-            .filter(|delivery| delivery.reading.is_err() && owns(delivery))
-            .map(claim_of)
-            .collect();
-        if undecodable.is_empty() {
+        let deliveries = chunks.iter().flatten();
+        let undecodable = deliveries.filter(|delivery| delivery.reading.is_err() && owns(delivery));
+        let mut begun: BTreeMap<PartitionClaim, Vec<Delivery>> =
+            undecodable.map(|delivery| (claim_of(delivery), Vec::new())).collect();
+        if begun.is_empty() {
             return chunks;
         }
         let mut free = Vec::new();
-        let mut begun: BTreeMap<PartitionClaim, Vec<Delivery>> = BTreeMap::new();
         for delivery in chunks.into_iter().flatten() {
-            let claim = claim_of(&delivery);
-            if undecodable.contains(&claim) {
-                begun.entry(claim).or_default().push(delivery);
-            } else {
-                free.push(delivery);
-            }
+            begun.get_mut(&claim_of(&delivery)).unwrap_or(&mut free).push(delivery);
         }
         for (claim, deliveries) in begun {
-            let sender = self.sender.clone();
+            let topic = self.topic.clone();
+            let held = self.reasons.of_task(Awaited::DeadLetters, claim.0);
             self.waiting.begin(claim, async move {
-                sender.publish_all(claim.0, &deliveries).await;
+                publish_all(&topic, &held, &deliveries).await;
                 deliveries
             });
         }
@@ -116,6 +98,8 @@ impl DeadLetters {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::Parser;
     use ljwx_ledger::group::delivery::{DeliveryLoad, RawRecord, Undecodable};
     use ljwx_reading::wire::DecodeError;

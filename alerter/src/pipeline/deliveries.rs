@@ -4,19 +4,18 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
-use super::{Pipeline, PipelineParts};
+use super::Pipeline;
 use crate::engine::Arrival;
 use crate::mysql::retry::Stopping;
 use crate::notify::recipients::router::PeopleRouter;
-use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
+use crate::pipeline::shared_state::SharedState;
 use crate::pipeline::waiting_partitions::PartitionClaim;
 
 impl Pipeline {
@@ -26,7 +25,7 @@ impl Pipeline {
         let mut load = DeliveryLoad::of(&first);
         let mut chunks = vec![first];
         while !load.reaches(self.room) {
-            let Some(more) = self.parts.source.waiting() else { break };
+            let Some(more) = self.source.waiting() else { break };
             load = load + DeliveryLoad::of(&more);
             chunks.push(more);
         }
@@ -36,7 +35,7 @@ impl Pipeline {
     /// Returns the deliveries that need not wait for dead letters.
     pub(super) fn hold_back(&mut self, chunks: Vec<Vec<Delivery>>) -> Vec<Vec<Delivery>> {
         let positions = &self.positions;
-        self.parts.dead_letters.hold_back(chunks, |delivery| {
+        self.dead_letters.hold_back(chunks, |delivery| {
             positions.get(&delivery.partition).is_some_and(|at| at.epoch == delivery.epoch)
         })
     }
@@ -44,10 +43,9 @@ impl Pipeline {
     /// Evaluates deliveries whose dead letters Kafka has confirmed, and those behind them.
     pub(super) async fn on_confirmed(
         &mut self,
-        claim: PartitionClaim,
-        deliveries: Vec<Delivery>,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        let behind = self.parts.dead_letters.waiting.release(claim);
+        (claim, deliveries): (PartitionClaim, Vec<Delivery>),
+    ) -> anyhow::Result<()> {
+        let behind = self.dead_letters.waiting.release(claim);
         let mut chunks = vec![deliveries];
         chunks.extend(self.hold_back(vec![behind]));
         self.on_deliveries(chunks).await
@@ -55,13 +53,10 @@ impl Pipeline {
 
     /// Evaluates deliveries, oldest first, and starts writing the results. Deliveries of partitions
     /// whose batch is held wait. Kafka has confirmed the dead letters of undecodable ones.
-    pub(super) async fn on_deliveries(
-        &mut self,
-        chunks: Vec<Vec<Delivery>>,
-    ) -> anyhow::Result<ControlFlow<()>> {
+    pub(super) async fn on_deliveries(&mut self, chunks: Vec<Vec<Delivery>>) -> anyhow::Result<()> {
         let begun = Instant::now();
         let chunks = self.held.hold_back(chunks);
-        let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
+        let bound = self.bound(&chunks).await?;
         let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
         let mut router = self.router();
         let mut deliveries = chunks.iter().flatten();
@@ -79,12 +74,9 @@ impl Pipeline {
                 continue;
             }
             let next = (delivery, deliveries.clone());
-            let evaluated = self.evaluate(next, &bound, partition_batch, &mut router).await;
-            if evaluated == Err(Stopping) {
-                return Ok(ControlFlow::Break(()));
-            }
+            self.evaluate(next, &bound, partition_batch, &mut router).await?;
         }
-        self.counts.count();
+        self.clocks.count(&std::mem::take(&mut self.counts));
         self.commit(batch.into_values().collect(), begun).await
     }
 
@@ -97,7 +89,7 @@ impl Pipeline {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
+        let SharedState { mysql_retry, bindings, .. } = &self.shared;
         mysql_retry.until_done("look up device bindings", || bindings.known(wanted.clone())).await
     }
 
@@ -130,24 +122,13 @@ impl Pipeline {
             self.engine.resume(partition, arrival, &*router, &mut evaluated);
         }
         self.counts.add(&evaluated);
-        self.clocks.note(&evaluated);
         if evaluated.changes.is_empty() {
             return Ok(());
         }
         let people = evaluated.changes.iter().map(|change| change.ids).collect();
         let people = with_behind(&people, &mut behind, bound, router);
         self.look_up(router, &people).await?;
-        let cause = Cause {
-            reading: Some(reading),
-            partition,
-            offset: delivery.offset,
-            topic: &self.parts.topic.clone(),
-            context: delivery.origin.context(),
-            since,
-        };
-        let absence = Cause { reading: None, context: None, ..cause };
-        let own = Some((reading.device_sn(), &cause));
-        self.record(&evaluated.changes, own, &absence, partition_batch, router);
+        self.record(&evaluated.changes, Some(delivery), since, partition_batch, router);
         Ok(())
     }
 }

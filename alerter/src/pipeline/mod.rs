@@ -4,10 +4,8 @@
 //! collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
 //! builds the rows of a transition, `batches` starts to write them, and [`commit`] writes them.
 
-pub mod alert_span;
 mod batches;
 mod clock_tick;
-mod clock_watch;
 pub mod commit;
 pub mod dead_letters;
 mod deliveries;
@@ -15,48 +13,37 @@ pub mod owed;
 pub mod partition_batch;
 mod reading_counts;
 mod route_transition;
+pub mod shared_state;
 pub mod transition_rows;
 pub mod waiting_partitions;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use jiff::tz::TimeZone;
-use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::GroupConsumer;
 use ljwx_ledger::group::delivery::{ConsumerEvent, DeliveryLoad};
 use ljwx_ledger::group::settings::DeliveryMemory;
-use ljwx_ledger::ledger::{Advance, Claim, LedgerPosition};
+use ljwx_ledger::ledger::{Advance, Claim, Ledger};
 use ljwx_reading::DeviceSn;
-use ljwx_service::lifecycle::{Deadline, ShutdownStep};
+use ljwx_service::lifecycle::ShutdownStep;
 use metrics::gauge;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::engine::Engine;
 use crate::engine::no_data::counted_time::CountedTime;
-use crate::engine::{DeviceLimits, Engine};
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
-use crate::mysql::retry::MysqlRetry;
+use crate::mysql::retry::Stopping;
 use crate::mysql::state_rows;
-use crate::notify::limits::AccountLimits;
-use crate::notify::operator_events::OperatorEvents;
-use crate::notify::recipients::Directory;
-use crate::notify::silences::ActiveSilences;
-use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::partition_batch::PartitionBatch;
-use crate::rules::index::RuleSet;
-use clock_watch::ClockWatch;
-use owed::OwedMeasurement;
-use reading_counts::ReadingCounts;
-use waiting_partitions::{HoldReasons, WaitingPartitions};
-use writing::{BackgroundWrite, WriteOutcome};
+use crate::pipeline::shared_state::SharedState;
+use reading_counts::{ClockWatch, ReadingCounts};
+use waiting_partitions::WaitingPartitions;
+use writing::{BatchWriter, WriteOutcome};
 
 /// Interval at which open episodes are counted, because counting visits every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -79,63 +66,14 @@ pub const DELIVERIES_MAX: usize = 16_384;
 /// behind dead letters and behind held batches.
 const MEMORY_PARTS: usize = 3;
 
-/// The parts of the loop.
-pub struct PipelineParts {
-    /// The source of deliveries.
-    pub source: GroupConsumer,
-    /// Holds back partitions whose dead letters are not confirmed.
-    pub dead_letters: DeadLetters,
-    /// Writes the batches.
-    pub store: BatchCommit,
-    /// Why MySQL does not take held batches, and Kafka dead letters.
-    pub hold_reasons: HoldReasons,
-    /// The memory for deliveries.
-    pub memory: DeliveryMemory,
-    /// The bindings, for devices whose readings carry no ids.
-    pub bindings: DeviceBindings,
-    /// Finds the recipients.
-    pub directory: Arc<Directory>,
-    /// The limits of the accounts, by which the sender sends.
-    pub accounts: Arc<AccountLimits>,
-    /// Receives what is owed.
-    pub owed: watch::Sender<OwedMeasurement>,
-    /// The wall time that counts for missing data.
-    pub counted_time: watch::Receiver<CountedTime>,
-    /// The active rules, which have been read at least once.
-    pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
-    /// The silences in effect, which have been read at least once.
-    pub silences: ActiveSilences,
-    /// Retries operations during an outage of MySQL.
-    pub mysql_retry: MysqlRetry,
-    /// Cancelled when the process has to end.
-    pub stop: CancellationToken,
-    /// The time until which the process has to end.
-    pub deadline: Deadline,
-    /// Wakes the sender when there is something to send.
-    pub wake: Arc<Notify>,
-    /// The topic, as spans name it.
-    pub topic: String,
-    /// The zone in which NO_DATA alerts are dated.
-    pub zone: TimeZone,
-    /// How many devices are remembered, and for how long.
-    pub devices: DeviceLimits,
-    /// The channel to the operators.
-    pub operators: OperatorEvents,
-}
-
-/// The position of an owned partition.
-#[derive(Debug, Clone, Copy)]
-struct PartitionPosition {
-    epoch: i64,
-    /// The next offset to evaluate.
-    next: i64,
-}
-
 /// The running loop.
 pub struct Pipeline {
-    parts: PipelineParts,
+    source: GroupConsumer,
+    dead_letters: DeadLetters,
     engine: Engine,
-    positions: BTreeMap<i32, PartitionPosition>,
+    shared: SharedState,
+    /// The owned partitions, each with the next offset to evaluate.
+    positions: BTreeMap<i32, Claim>,
     counts: ReadingCounts,
     clocks: ClockWatch,
     /// The last time at which devices were forgotten.
@@ -144,48 +82,57 @@ pub struct Pipeline {
     asked_unbound: BTreeMap<i32, DeviceSn>,
     /// Tenants and channels without an account that have been logged.
     unserved: BTreeSet<(i64, &'static str)>,
-    writing: BackgroundWrite,
+    writer: BatchWriter,
+    /// The batch that is being written, if any.
+    writing: JoinSet<WriteOutcome>,
     /// Partitions whose batch is held. The next results of each wait for it.
     held: WaitingPartitions<WriteOutcome>,
-    /// Permits for attempts to write held batches.
-    attempts: Arc<Semaphore>,
     /// The deliveries that a transaction takes, and those that wait behind others.
     room: DeliveryLoad,
 }
 
 impl Pipeline {
-    /// A loop that owns no partition yet.
-    pub fn new(parts: PipelineParts) -> Self {
-        let bytes = parts.memory.pipeline / MEMORY_PARTS;
+    /// A loop that owns no partition yet, with an `engine` without partitions.
+    pub fn new(
+        source: GroupConsumer,
+        dead_letters: DeadLetters,
+        ledger: Ledger,
+        engine: Engine,
+        memory: DeliveryMemory,
+        shared: SharedState,
+    ) -> Self {
+        let bytes = memory.pipeline / MEMORY_PARTS;
         Self {
-            engine: Engine::new(parts.zone.clone(), parts.devices),
-            clocks: ClockWatch::new(parts.operators.clone()),
-            forgot_at: Instant::now(),
-            asked_unbound: BTreeMap::new(),
+            source,
+            dead_letters,
+            engine,
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
+            clocks: ClockWatch::new(shared.operators.clone()),
+            forgot_at: Instant::now(),
+            asked_unbound: BTreeMap::new(),
             unserved: BTreeSet::new(),
-            writing: BackgroundWrite::default(),
+            writer: BatchWriter::new(ledger, &shared),
+            writing: JoinSet::new(),
             held: WaitingPartitions::new(),
-            attempts: writing::attempts(parts.store.pool()),
             room: DeliveryLoad { deliveries: DELIVERIES_MAX, bytes },
-            parts,
+            shared,
         }
     }
 
     /// Runs until the process has to end. Then settles the last batch and leaves the group, each
     /// within its share of the deadline.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let deadline = self.parts.deadline.clone();
+        let deadline = self.shared.deadline.clone();
         let ended = deadline.within(ShutdownStep::Drain, self.turn()).await.unwrap_or_else(|| {
             warn!("batch unfinished at shutdown, its next owner evaluates it again");
             Ok(())
         });
         // A loop that failed stops the process as a signal does.
-        self.parts.stop.cancel();
+        self.shared.stop.cancel();
         // Close after a failure too: dropping the consumer revokes its partitions on this thread,
         // which must not block.
-        self.parts.source.close(&deadline).await;
+        self.source.close(&deadline).await;
         ended
     }
 
@@ -198,41 +145,42 @@ impl Pipeline {
         let mut unbound = tokio::time::interval(UNBOUND_INTERVAL);
         unbound.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.parts.mysql_retry.heartbeat().turn();
-            let accepted = self.parts.counted_time.borrow().has_accepted_partitions;
+            self.shared.mysql_retry.heartbeat().turn();
+            let accepted = self.shared.counted_time.borrow().has_accepted_partitions;
             self.engine.set_absence_judged(accepted != Some(false));
-            let letters = self.parts.dead_letters.waiting.full(self.room);
-            self.parts.source.hold_back(&letters | &self.held.full(self.room));
-            let flow = tokio::select! {
-                () = self.parts.stop.cancelled() => ControlFlow::Break(()),
-                event = self.parts.source.next(true) => self.on_event(event).await?,
-                confirmed = self.parts.dead_letters.waiting.ended() => {
-                    let (claim, deliveries) = confirmed?;
-                    self.on_confirmed(claim, deliveries).await?
+            let letters = self.dead_letters.waiting.full(self.room);
+            self.source.hold_back(&letters | &self.held.full(self.room));
+            let turned = tokio::select! {
+                () = self.shared.stop.cancelled() => Err(Stopping.into()),
+                event = self.source.next(true) => self.on_event(event).await,
+                confirmed = self.dead_letters.waiting.ended() => {
+                    self.on_confirmed(confirmed?).await
                 }
-                written = self.writing.ended() => self.on_written(written?, &mut Vec::new()),
-                written = self.held.ended() => {
-                    let (claim, written) = written?;
-                    self.on_held_written(claim, written).await?
+                Some(written) = self.writing.join_next() => {
+                    self.on_written(written?, &mut Vec::new())
                 }
-                Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
-                _ = clock.tick() => self.on_clock_tick().await?,
-                _ = unbound.tick() => self.on_unbound_tick().await?,
+                written = self.held.ended() => self.on_held_written(written?).await,
+                Ok(()) = self.shared.rules.changed() => {
+                    self.take_rules();
+                    self.realign(self.engine.partitions()).await
+                }
+                _ = clock.tick() => self.on_clock_tick().await,
+                _ = unbound.tick() => self.on_unbound_tick().await,
                 _ = measure.tick() => {
                     self.measure();
-                    ControlFlow::Continue(())
+                    Ok(())
                 }
             };
-            if flow.is_break() {
+            if !goes_on(turned)? {
                 break;
             }
         }
         // Settle the batch evaluated last. If it was released, that has been logged.
-        let _ = self.finish_writing(&mut Vec::new()).await?;
+        goes_on(self.finish_writing(&mut Vec::new()).await)?;
         self.finish_held().await
     }
 
-    async fn on_event(&mut self, event: ConsumerEvent) -> anyhow::Result<ControlFlow<()>> {
+    async fn on_event(&mut self, event: ConsumerEvent) -> anyhow::Result<()> {
         match event {
             ConsumerEvent::Assigned(claims) => self.on_assigned(&claims).await,
             ConsumerEvent::Deliveries(deliveries) => {
@@ -241,59 +189,49 @@ impl Pipeline {
                 self.on_deliveries(chunks).await
             }
             ConsumerEvent::Revoked(revocation) => {
-                if self.finish_writing(&mut Vec::new()).await?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
+                self.finish_writing(&mut Vec::new()).await?;
                 // A held batch is dropped: its partition's next owner evaluates it again.
                 revocation.partitions.iter().for_each(|partition| self.forget(*partition));
                 drop(revocation);
-                Ok(ControlFlow::Continue(()))
+                Ok(())
             }
-            ConsumerEvent::Closed if self.parts.stop.is_cancelled() => Ok(ControlFlow::Break(())),
+            ConsumerEvent::Closed if self.shared.stop.is_cancelled() => Err(Stopping.into()),
             ConsumerEvent::Closed => bail!("the consumer ended without being asked to"),
             ConsumerEvent::Failed(reason) => bail!("the consumer cannot go on: {reason}"),
         }
     }
 
     /// Loads a partition's state before its first reading is evaluated.
-    async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<ControlFlow<()>> {
+    async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<()> {
         // Otherwise the first records could show devices as missing that have moved.
         let is_known = |time: &CountedTime| time.has_accepted_partitions.is_some();
-        let known = self.parts.counted_time.wait_for(is_known);
+        let mut counted_time = self.shared.counted_time.subscribe();
         tokio::select! {
-            () = self.parts.stop.cancelled() => return Ok(ControlFlow::Break(())),
-            known = timeout(PARTITIONS_KNOWN_WITHIN, known) => drop(known),
+            () = self.shared.stop.cancelled() => return Err(Stopping.into()),
+            known = timeout(PARTITIONS_KNOWN_WITHIN, counted_time.wait_for(is_known)) => drop(known),
         }
         for claim in claims {
-            let PipelineParts { mysql_retry, store, .. } = &self.parts;
-            let load = mysql_retry
-                .until_done("load alert state", || state_rows::load(store.pool(), claim.partition));
-            let Ok(stored) = load.await else { return Ok(ControlFlow::Break(())) };
+            let Claim { partition, next_offset, .. } = *claim;
+            let load = || state_rows::load(self.writer.ledger.pool(), partition);
+            let stored = self.shared.mysql_retry.until_done("load alert state", load).await?;
             // What a lost claim of the partition holds back is read again under this one.
-            self.forget(claim.partition);
-            let (partition, next_offset) = (claim.partition, claim.next_offset);
+            self.forget(partition);
             info!(partition, devices = stored.devices.len(), next_offset, "alert state loaded");
             self.engine.load(partition, stored);
-            self.positions
-                .insert(partition, PartitionPosition { epoch: claim.epoch, next: next_offset });
+            self.positions.insert(partition, *claim);
         }
         self.realign(claims.iter().map(|claim| claim.partition).collect()).await
     }
 
-    async fn on_rules(&mut self) -> anyhow::Result<ControlFlow<()>> {
-        self.take_rules();
-        self.realign(self.engine.partitions()).await
-    }
-
     fn take_rules(&mut self) {
-        if let Some(rules) = self.parts.rules.borrow_and_update().clone() {
+        if let Some(rules) = self.shared.rules.borrow_and_update().clone() {
             self.engine.set_rules(rules);
             self.unserved.clear();
         }
     }
 
     /// Closes the episodes of rules that are no longer active.
-    async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<ControlFlow<()>> {
+    async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<()> {
         let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in partitions {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
@@ -308,11 +246,9 @@ impl Pipeline {
     /// Returns an empty batch of an owned partition, which begins at the partition's position.
     /// `None` also while the partition's batch is held.
     fn partition_batch(&self, partition: i32) -> Option<PartitionBatch> {
-        let position = self.positions.get(&partition)?;
-        if self.held.waits((partition, position.epoch)) {
-            return None;
-        }
-        Some(PartitionBatch::new(partition, position.epoch, position.next))
+        let Claim { epoch, next_offset, .. } = *self.positions.get(&partition)?;
+        let is_held = self.held.waits((partition, epoch));
+        (!is_held).then(|| PartitionBatch::new(partition, epoch, next_offset))
     }
 
     fn measure(&self) {
@@ -320,29 +256,25 @@ impl Pipeline {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
         gauge!(RULE_STATES).set(self.engine.states() as f64);
-        self.parts.owed.send_replace(owed::measure(self.engine.owed()));
+        self.shared.owed.send_replace(owed::measure(self.engine.owed()));
     }
 
     fn owns(&self, advance: &Advance) -> bool {
         self.positions.get(&advance.partition).is_some_and(|at| at.epoch == advance.epoch)
     }
 
-    /// Gives up a claim that the ledger no longer accepts. Only a new claim shows where to continue.
-    fn fenced(&mut self, advance: &Advance, position: LedgerPosition) {
-        // The partition may have been revoked in the meantime, or claimed anew.
-        if position == LedgerPosition::Committed || !self.owns(advance) {
-            return;
-        }
-        let Advance { partition, epoch, .. } = *advance;
-        warn!(partition, ?position, "partition fenced, claiming it again while Kafka assigns it");
-        self.forget(partition);
-        self.parts.source.claim_again(partition, epoch);
-    }
-
     fn forget(&mut self, partition: i32) {
         self.engine.forget(partition);
-        self.parts.dead_letters.waiting.forget(partition);
+        self.dead_letters.waiting.forget(partition);
         self.held.forget(partition);
         self.positions.remove(&partition);
+    }
+}
+
+/// Whether the loop goes on. Another error than [`Stopping`] ends the process.
+fn goes_on(turned: anyhow::Result<()>) -> anyhow::Result<bool> {
+    match turned {
+        Err(error) if error.is::<Stopping>() => Ok(false),
+        turned => turned.map(|()| true),
     }
 }

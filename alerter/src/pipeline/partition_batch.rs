@@ -4,18 +4,18 @@
 //! [`crate::pipeline::transition_rows`] adds the rows of a transition. [`crate::pipeline::commit`]
 //! writes them.
 
-use ljwx_ledger::ledger::{Advance, Counts};
+use ljwx_ledger::ledger::Advance;
 use metrics::counter;
 use tracing::info;
 
 use crate::engine::{Change, MovedEpisode, StateChanges};
 use crate::metrics::TRANSITIONS;
-use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
-use crate::mysql::suppressed_counts::{self, SuppressedCounts};
+use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert, SUPERSEDED};
+use crate::mysql::suppressed_counts::{self, Suppressed};
 use crate::notify::outbox::{Moment, NewNotification, Whom};
 
 /// The results of consecutive offsets of one partition.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PartitionBatch {
     /// The advance of the partition's ledger position.
     pub advance: Advance,
@@ -24,35 +24,20 @@ pub struct PartitionBatch {
     /// Alerts to add.
     pub opened: Vec<NewAlert>,
     /// Alerts to change, after the additions.
-    pub changed: Vec<AlertChange>,
+    pub changed: Vec<(EpisodeKey, AlertChange)>,
     /// Notifications to add to the outbox, in their order.
     pub notifications: Vec<NewNotification>,
     /// Those of them that reach a person as one message, after the additions.
     pub moments: Vec<Moment>,
-    /// Counts of suppressed notifications.
-    pub suppressed: SuppressedCounts,
+    /// Suppressed notifications, to be counted.
+    pub suppressed: Vec<Suppressed>,
 }
 
 impl PartitionBatch {
     /// An empty batch of `partition` under `epoch`, which advances nothing yet.
     pub fn new(partition: i32, epoch: i64, from: i64) -> Self {
-        let advance = Advance {
-            partition,
-            epoch,
-            from,
-            to: from,
-            redis_offset: None,
-            counts: Counts::default(),
-        };
-        Self {
-            advance,
-            state: StateChanges::default(),
-            opened: Vec::new(),
-            changed: Vec::new(),
-            notifications: Vec::new(),
-            moments: Vec::new(),
-            suppressed: SuppressedCounts::default(),
-        }
+        let advance = Advance { partition, epoch, from, to: from, ..Advance::default() };
+        Self { advance, ..Self::default() }
     }
 
     /// Accounts for one delivery, and for the offsets before it that hold no record.
@@ -70,34 +55,32 @@ impl PartitionBatch {
             && self.changed.is_empty()
     }
 
-    /// Counts a change whose notification is suppressed.
+    /// Adds a change to the counts if its notification is suppressed.
     pub fn suppress(&mut self, change: &Change) {
         if let Some(reason) = suppressed_counts::reason(change.transition) {
             let day = change.at.wall.date();
             let customer_id = change.ids.customer_id.unwrap_or_default();
-            self.suppressed.count(day, change.rule_id, customer_id, reason);
+            self.suppressed.push((day, change.rule_id, customer_id, reason));
         }
     }
 
     /// Takes over the state to write, and the alerts that concern other people than before.
     pub fn take_state(&mut self, mut state: StateChanges) {
-        let people = std::mem::take(&mut state.people).into_iter().map(|one| {
+        self.changed.extend(state.people.drain(..).map(|one| {
             let MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids } = one;
             let key = EpisodeKey::new(rule_id, rule_version, &device_sn, opened_at);
-            AlertChange::People(key, ids)
-        });
-        self.changed.extend(people);
+            (key, AlertChange::People(ids))
+        }));
         self.state = state;
     }
 
     /// Makes the notifications from this place on one message for each device and recipient. All of
     /// them arise from one reading, or one look.
     pub fn fold(&mut self, from: usize) {
-        let added = &mut self.notifications[from..];
-        let moments = Moment::of(added);
+        let moments = Moment::of(&self.notifications[from..]);
         if !moments.is_empty() {
             // The requests are built when they are sent: they do not report the others.
-            for notification in added {
+            for notification in &mut self.notifications[from..] {
                 if let Whom::Recipient(_, request) = &mut notification.whom {
                     request.clear();
                 }
@@ -108,7 +91,7 @@ impl PartitionBatch {
 
     /// Adds that an episode was closed because its rule changed.
     pub fn supersede(&mut self, change: &Change) {
-        self.changed.push(AlertChange::Superseded(change.key()));
+        self.changed.push((change.key(), AlertChange::Closed(SUPERSEDED)));
         counter!(TRANSITIONS, "transition" => change.transition.to.as_str()).increment(1);
         info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert superseded, its rule changed");
     }

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_ledger::group::delivery::Delivery;
+use ljwx_reading::Ids;
 use metrics::counter;
 use tracing::warn;
 
-use super::{Pipeline, PipelineParts};
+use super::Pipeline;
 use crate::engine::Change;
 use crate::engine::routing::{OwedReason, Routed};
 use crate::metrics::NOTIFICATIONS;
@@ -19,8 +21,9 @@ use crate::mysql::retry::Stopping;
 use crate::mysql::suppressed_counts::{NO_CHANNEL, SILENCED};
 use crate::notify::recipients::choice::{Choice, RECIPIENTS_MAX};
 use crate::notify::recipients::router::PeopleRouter;
-use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
+use crate::pipeline::shared_state::SharedState;
+use crate::pipeline::transition_rows::Cause;
 use crate::rules::rule::Rule;
 
 /// Missing accounts that are logged until the rules change. Further ones are not logged.
@@ -29,7 +32,7 @@ const UNSERVED_MAX: usize = 1_000;
 impl Pipeline {
     /// Returns a router for a batch, which knows no one yet.
     pub(super) fn router(&self) -> PeopleRouter {
-        let PipelineParts { silences, accounts, .. } = &self.parts;
+        let SharedState { silences, accounts, .. } = &self.shared;
         let now_ms = Timestamp::now().as_millisecond();
         PeopleRouter::new(silences.clone(), Arc::clone(accounts), now_ms)
     }
@@ -44,62 +47,64 @@ impl Pipeline {
         if missing.is_empty() {
             return Ok(());
         }
-        let PipelineParts { mysql_retry, directory, .. } = &self.parts;
+        let SharedState { mysql_retry, directory, .. } = &self.shared;
         let found =
             mysql_retry.until_done("look up recipients", || directory.contacts(&missing)).await?;
         router.add(found);
         Ok(())
     }
 
-    /// Adds the changes by one reading, or one look, to the partition's batch. Their people are looked
-    /// up. A record also shows that other devices are silent, and is not the cause of their alerts:
-    /// `own` is the cause of changes of the device that was seen.
+    /// Adds the changes by one delivery, or by one look, to the partition's batch. Their people are
+    /// looked up. A record also shows that other devices are silent, and is not the cause of their
+    /// alerts.
     pub(super) fn record(
         &mut self,
         changes: &[Change],
-        own: Option<(&DeviceSn, &Cause<'_>)>,
-        others: &Cause<'_>,
+        delivery: Option<&Delivery>,
+        since: SystemTime,
         partition_batch: &mut PartitionBatch,
         router: &PeopleRouter,
     ) {
         let from = partition_batch.notifications.len();
+        let next_offset = partition_batch.advance.to;
         for change in changes {
-            let own = own.filter(|(device_sn, _)| **device_sn == change.device_sn);
-            let cause = own.map_or(others, |(_, cause)| cause);
-            self.record_one(change, cause, partition_batch, router);
+            let Some(rule) = change.rule.as_deref() else {
+                partition_batch.supersede(change);
+                continue;
+            };
+            let seen = delivery.and_then(|delivery| delivery.reading.as_ref().ok());
+            let reading = seen.filter(|reading| *reading.device_sn() == change.device_sn);
+            let own = delivery.filter(|_| reading.is_some());
+            let cause = Cause {
+                reading,
+                offset: delivery.map_or(next_offset, |delivery| delivery.offset),
+                topic: self.writer.ledger.topic(),
+                context: own.and_then(|delivery| delivery.origin.context()),
+                since,
+            };
+            let choice = choice(change, rule, router);
+            count(change, &choice);
+            log(change, rule, &choice, router);
+            log_unserved(&mut self.unserved, change, &choice);
+            partition_batch.suppress(change);
+            let contacts = router.contacts(change.ids).cloned().unwrap_or_default();
+            partition_batch.add(change, rule, &cause, &contacts, &choice);
         }
         partition_batch.fold(from);
     }
+}
 
-    fn record_one(
-        &mut self,
-        change: &Change,
-        cause: &Cause<'_>,
-        partition_batch: &mut PartitionBatch,
-        router: &PeopleRouter,
-    ) {
-        let Some(rule) = change.rule.as_deref() else { return partition_batch.supersede(change) };
-        let choice = choice(change, rule, router);
-        count(change, &choice);
-        log(change, rule, &choice, router);
-        self.log_unserved(change, &choice);
-        partition_batch.suppress(change);
-        let contacts = router.contacts(change.ids).cloned().unwrap_or_default();
-        partition_batch.add(change, rule, cause, &contacts, &choice);
-    }
-
-    /// Logs once that a tenant has no account for a channel of its rules.
-    fn log_unserved(&mut self, change: &Change, choice: &Choice) {
-        for channel in &choice.unserved {
-            let customer_id = change.ids.customer_id.unwrap_or_default();
-            if self.unserved.len() < UNSERVED_MAX && self.unserved.insert((customer_id, *channel)) {
-                warn!(
-                    customer.id = customer_id,
-                    rule.id = change.rule_id,
-                    channel,
-                    "tenant has no account for channel, notifying by the others"
-                );
-            }
+/// Logs once that a tenant has no account for a channel of its rules.
+fn log_unserved(logged: &mut BTreeSet<(i64, &'static str)>, change: &Change, choice: &Choice) {
+    let customer_id = change.ids.customer_id.unwrap_or_default();
+    for channel in &choice.unserved {
+        if logged.len() < UNSERVED_MAX && logged.insert((customer_id, *channel)) {
+            warn!(
+                customer.id = customer_id,
+                rule.id = change.rule_id,
+                channel,
+                "tenant has no account for channel, notifying by the others"
+            );
         }
     }
 }
@@ -124,23 +129,18 @@ fn choice(change: &Change, rule: &Rule, router: &PeopleRouter) -> Choice {
 
 /// Counts what reaches no one, once a notification.
 fn count(change: &Change, choice: &Choice) {
-    let transition = change.transition;
-    let unreachable = |channel: &'static str, reason: &'static str| {
-        counter!(NOTIFICATIONS, "outcome" => "unreachable", "channel" => channel, "errcode" => reason)
+    let note = |outcome: &'static str, channel: &'static str, reason: &'static str| {
+        counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => reason)
             .increment(1);
     };
-    match transition.routed {
-        Some(Routed::NoChannel) => unreachable("none", NO_CHANNEL),
-        Some(Routed::Nobody(OwedReason::Silenced)) => {
-            counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none")
-                .increment(1);
-        }
+    match change.transition.routed {
+        Some(Routed::NoChannel) => note("unreachable", "none", NO_CHANNEL),
+        Some(Routed::Nobody(OwedReason::Silenced)) => note(SILENCED, "none", "none"),
         // What was owed has been counted when it became due.
-        Some(_) if !transition.on_watch => {
-            choice
-                .unreachable
-                .iter()
-                .for_each(|(channel, reason)| unreachable(channel, reason.as_str()));
+        Some(_) if !change.transition.on_watch => {
+            for (channel, reason) in &choice.unreachable {
+                note("unreachable", channel, reason.as_str());
+            }
         }
         _ => {}
     }

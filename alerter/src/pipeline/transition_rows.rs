@@ -1,26 +1,30 @@
 //! Builds the rows of a transition: the alert's row, the notice, the log line, the notifications.
+//! Starts its span, under the span of the reading that caused it.
 //!
-//! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
+//! [`crate::pipeline::commit`] writes the rows, and [`ljwx_service::telemetry`] exports spans. The
+//! recipients are known by then.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use jiff::SignedDuration;
 use ljwx_reading::{Reading, wall_text};
-use ljwx_service::telemetry::trace;
+use ljwx_service::telemetry::trace::{self, NewSpan};
 use metrics::counter;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
 use tracing::info;
 
 use crate::engine::episode::TransitionKind;
 use crate::engine::routing::Routed;
 use crate::engine::{Change, Silence};
 use crate::metrics::TRANSITIONS;
-use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
+use crate::mysql::alert_rows::{AlertChange, CLOSED, EpisodeKey, NewAlert, STALE};
 use crate::notify::notice::{CLOSED_TEXT, Notice, Routing, stale_text};
 use crate::notify::outbox::{NewNotification, Whom};
 use crate::notify::recipients::choice::Choice;
 use crate::notify::recipients::contacts::Contacts;
 use crate::notify::wechat;
-use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::template::TemplateValues;
@@ -29,11 +33,51 @@ use crate::rules::verdict::{Measurement, Verdict};
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
 
-/// The measurement of a transition: a value, and the threshold that it exceeds or falls below.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    measured: Measurement,
-    bound: Option<f64>,
+/// The cause of a change: a delivery, or a missing one.
+#[derive(Debug)]
+pub struct Cause<'a> {
+    /// The delivery's reading. `None`: the device was silent.
+    pub reading: Option<&'a Reading>,
+    /// The offset of the delivery, or of the next one.
+    pub offset: i64,
+    /// The topic of the delivery.
+    pub topic: &'a str,
+    /// The trace context of the delivery.
+    pub context: Option<SpanContext>,
+    /// The time at which its evaluation began.
+    pub since: SystemTime,
+}
+
+impl Cause<'_> {
+    /// Adds a span for the change under the reading's own span, and returns its context. `partition`
+    /// is that of the delivery.
+    fn span(&self, change: &Change, partition: i32) -> Option<String> {
+        let mut span = NewSpan::new("alert_check", SpanKind::Consumer)
+            .since(self.since)
+            .with(vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.destination.name", self.topic.to_owned()),
+                KeyValue::new("messaging.destination.partition.id", partition.to_string()),
+                KeyValue::new("messaging.kafka.offset", self.offset),
+                KeyValue::new("device.id", change.device_sn.as_str().to_owned()),
+                KeyValue::new("rule.id", change.rule_id),
+                KeyValue::new("alert.episode_key", change.key().as_str().to_owned()),
+                KeyValue::new("alert.transition", change.transition.to.as_str()),
+                KeyValue::new("alert.severity", change.transition.severity.as_str()),
+                KeyValue::new("alert.notified", change.transition.notify),
+            ])
+            // Always sampled: an alert is worth a trace.
+            .recorded();
+        if let Some(parent) = &self.context {
+            span = span.under_remote(parent.clone());
+        }
+        let context = span.start();
+        let span = context.span();
+        span.end();
+        trace::traceparent(span.span_context())
+    }
 }
 
 impl PartitionBatch {
@@ -46,57 +90,37 @@ impl PartitionBatch {
         contacts: &Contacts,
         choice: &Choice,
     ) {
-        let Some(seen) = seen(&change.verdict) else { return };
-        let notice = notice(change, rule, seen, contacts, choice.watch_counts);
-        let key = change.key();
-        self.alert_row(change, &key, rule, cause, seen.measured, &notice.text);
-        let traceparent = cause.span(change);
-        log_alert(change, &key, traceparent.as_deref());
-        let people = (contacts, choice);
-        self.queue_notifications(change, &key, &notice, traceparent.as_deref(), people);
-    }
-
-    /// Adds the alert's row, or the change of the row.
-    fn alert_row(
-        &mut self,
-        change: &Change,
-        key: &EpisodeKey,
-        rule: &Rule,
-        cause: &Cause<'_>,
-        measured: Measurement,
-        text: &str,
-    ) {
-        let (transition, key) = (change.transition, key.clone());
-        let wall = wall_text(change.at.wall);
-        match transition.to {
+        let Some((measured, bound)) = seen(&change.verdict) else { return };
+        let notice = notice(change, rule, (measured, bound), contacts, choice.watch_counts);
+        let (key, transition) = (change.key(), change.transition);
+        let changed = match transition.to {
             TransitionKind::Opened => {
                 let vitals = cause.reading.map(Reading::vitals);
+                let number = i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset;
                 self.opened.push(NewAlert {
-                    key,
-                    rule_id: change.rule_id,
+                    key: key.clone(),
+                    opening: change.clone(),
                     alert_type: rule.alert_type().to_owned(),
-                    device_sn: change.device_sn.clone(),
-                    ids: change.ids,
                     measured,
-                    text: text.to_owned(),
-                    severity: transition.severity,
-                    occur_at: wall,
-                    health_id: cause
-                        .reading
-                        .map(|_| i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset),
+                    text: notice.text.clone(),
+                    health_id: vitals.map(|_| number),
                     place: vitals.map_or([None; 3], |vitals| {
                         [vitals.longitude, vitals.latitude, vitals.altitude]
                     }),
                 });
+                None
             }
-            TransitionKind::Escalated => {
-                self.changed.push(AlertChange::Severity(key, transition.severity))
-            }
-            TransitionKind::Resolved => self.changed.push(AlertChange::Resolved(key, wall)),
-            TransitionKind::Stale => self.changed.push(AlertChange::Stale(key)),
-            TransitionKind::Closed => self.changed.push(AlertChange::Closed(key)),
-            TransitionKind::Notified | TransitionKind::Superseded => {}
-        }
+            TransitionKind::Escalated => Some(AlertChange::Severity(transition.severity)),
+            TransitionKind::Resolved => Some(AlertChange::Resolved(wall_text(change.at.wall))),
+            TransitionKind::Stale => Some(AlertChange::Closed(STALE)),
+            TransitionKind::Closed => Some(AlertChange::Closed(CLOSED)),
+            TransitionKind::Notified | TransitionKind::Superseded => None,
+        };
+        self.changed.extend(changed.map(|changed| (key.clone(), changed)));
+        let traceparent = cause.span(change, self.advance.partition);
+        log_alert(change, &key, traceparent.as_deref());
+        let people = (contacts, choice);
+        self.queue_notifications(change, &key, &notice, traceparent.as_deref(), people);
     }
 
     /// Adds the notifications of a change. Those who were notified of the episode follow it to its
@@ -149,7 +173,7 @@ impl PartitionBatch {
 fn notice(
     change: &Change,
     rule: &Rule,
-    Seen { measured, bound }: Seen,
+    (measured, bound): (Measurement, Option<f64>),
     contacts: &Contacts,
     watch_counts: bool,
 ) -> Notice {
@@ -170,13 +194,12 @@ fn notice(
         wall: change.at.wall,
         lasted_ms: change.at.ms - transition.opened_at,
     };
-    let text = match transition.to {
-        TransitionKind::Stale => stale_text((measured.value * 1000.0) as i64),
-        TransitionKind::Closed => CLOSED_TEXT.to_owned(),
-        _ => rule.message.render(&facts),
-    };
     // The value of a stale episode is the silence, and a closed one has none.
-    let has_value = !matches!(transition.to, TransitionKind::Stale | TransitionKind::Closed);
+    let (text, value) = match transition.to {
+        TransitionKind::Stale => (stale_text((measured.value * 1000.0) as i64), None),
+        TransitionKind::Closed => (CLOSED_TEXT.to_owned(), None),
+        _ => (rule.message.render(&facts), Some(measured.value)),
+    };
     // People were not notified of the opening.
     let is_first = transition.to == TransitionKind::Notified && !transition.follow_up;
     let lasted = SignedDuration::from_millis(facts.lasted_ms);
@@ -185,7 +208,7 @@ fn notice(
         severity: transition.severity,
         flapping: transition.flapping,
         vital: rule.named_vital(measured),
-        value: has_value.then_some(measured.value),
+        value,
         // Of several conditions, the deciding one need not be the one to which the value belongs.
         bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
         eased: transition.eased,
@@ -227,13 +250,12 @@ fn log_alert(change: &Change, key: &EpisodeKey, traceparent: Option<&str>) {
     );
 }
 
-fn seen(verdict: &Verdict) -> Option<Seen> {
+/// Returns the value of a verdict, and the threshold that it exceeds or falls below.
+fn seen(verdict: &Verdict) -> Option<(Measurement, Option<f64>)> {
     match *verdict {
         Verdict::Absent => None,
-        Verdict::Clear(measured) | Verdict::Between(measured) => {
-            Some(Seen { measured, bound: None })
-        }
-        Verdict::Breach { measured, bound, .. } => Some(Seen { measured, bound: Some(bound) }),
+        Verdict::Clear(measured) | Verdict::Between(measured) => Some((measured, None)),
+        Verdict::Breach { measured, bound, .. } => Some((measured, Some(bound))),
     }
 }
 

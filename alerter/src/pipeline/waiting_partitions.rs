@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDrop;
 
 /// A claim of a partition: the partition and the epoch.
 pub(super) type PartitionClaim = (i32, i64);
@@ -77,7 +78,8 @@ impl Drop for HoldReason {
 
 /// A partition that waits for a task.
 struct WaitingPartition {
-    task: AbortHandle,
+    /// The drop aborts the task.
+    _task: AbortOnDrop,
     /// Deliveries that came after the task had begun.
     behind: Vec<Delivery>,
     /// The load of `behind`.
@@ -102,9 +104,9 @@ impl<T: Send + 'static> WaitingPartitions<T> {
         claim: PartitionClaim,
         task: impl Future<Output = T> + Send + 'static,
     ) {
-        let task = self.tasks.spawn(async move { (claim, task.await) });
+        let _task = AbortOnDrop::new(self.tasks.spawn(async move { (claim, task.await) }));
         let load = DeliveryLoad::default();
-        self.waiting.insert(claim, WaitingPartition { task, behind: Vec::new(), load });
+        self.waiting.insert(claim, WaitingPartition { _task, behind: Vec::new(), load });
     }
 
     /// Whether no partition waits.
@@ -139,10 +141,8 @@ impl<T: Send + 'static> WaitingPartitions<T> {
     /// behind them fill `room`. The other partitions go on.
     pub(super) fn full(&self, room: DeliveryLoad) -> BTreeSet<i32> {
         let behind: DeliveryLoad = self.waiting.values().map(|waiting| waiting.load).sum();
-        if !behind.reaches(room) {
-            return BTreeSet::new();
-        }
-        self.waiting.keys().map(|(partition, _)| *partition).collect()
+        let waiting = self.waiting.keys().filter(|_| behind.reaches(room));
+        waiting.map(|(partition, _)| *partition).collect()
     }
 
     /// Waits until the task of a partition has ended, or for ever if no partition waits. The future
@@ -168,12 +168,7 @@ impl<T: Send + 'static> WaitingPartitions<T> {
     /// Aborts the task of a revoked partition, and drops the deliveries behind: its next owner reads
     /// them again.
     pub(super) fn forget(&mut self, partition: i32) {
-        self.waiting.retain(|(held, _), waiting| {
-            if *held == partition {
-                waiting.task.abort();
-            }
-            *held != partition
-        });
+        self.waiting.retain(|(held, _), _| *held != partition);
     }
 }
 

@@ -82,7 +82,7 @@ impl AddAssign for Counts {
 }
 
 /// The move of one partition over `from..to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Advance {
     /// The partition.
     pub partition: i32,
@@ -135,6 +135,11 @@ impl Ledger {
     /// Returns the topic.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// Returns this process's name in the rows that it claims.
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Returns the accepted topic. The database is queried once: a process works on one topic and
