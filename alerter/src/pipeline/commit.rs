@@ -30,8 +30,9 @@ pub enum CommitOutcome {
 
 /// Writes the batches of several partitions, all of them or none, and accounts for them in `ledger`.
 ///
-/// After an error they may have been written. The next attempt finds out from the ledger. `alerts` is the platform's table of alerts, whose columns differ between variants. `by_row`: a row
-/// that MySQL rejects is written in its plain form, or left out. The other rows do not wait for it.
+/// After an error they may have been written. The next attempt finds out from the ledger. `alerts` is
+/// the platform's table of alerts, whose columns differ between variants. `by_row`: a row that MySQL
+/// rejects is written in its plain form, or left out. The other rows do not wait for it.
 pub(super) async fn commit(
     ledger: &Ledger,
     alerts: &ColumnCache,

@@ -165,8 +165,8 @@ fn stranded(customer_id: i64, channel: Channel, after: i64, critical: bool) -> Q
     if critical {
         query.push(format!(
             "(SELECT DISTINCT episode_key, recipient FROM t_alert_outbox \
-                 FORCE INDEX (idx_send_order) WHERE state = 'pending' AND severity = {} AND created_at <= {NOW_MS} - {} \
-                 AND customer_id = ",
+                 FORCE INDEX (idx_send_order) WHERE state = 'pending' AND severity = {} \
+                 AND created_at <= {NOW_MS} - {} AND customer_id = ",
             Severity::Critical.number(),
             milliseconds(CRITICAL_WAIT)
         ));
