@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use jiff::tz::TimeZone;
 use ljwx_alerter::engine::routing::Routed;
-use ljwx_alerter::engine::{Engine, StoredPartition};
+use ljwx_alerter::engine::{DeviceLimits, Engine, StoredPartition};
 use ljwx_alerter::rules::index::RuleSet;
 use ljwx_alerter::rules::validation::{RuleStatus, check};
 use ljwx_reading::Reading;
@@ -122,7 +123,7 @@ fn evaluation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("evaluation");
     group.throughput(Throughput::Elements(1));
     for devices in [1_000, 100_000] {
-        let mut engine = Engine::default();
+        let mut engine = Engine::new(TimeZone::UTC, DeviceLimits::default());
         engine.set_rules(Arc::new(rules()));
         engine.load(0, StoredPartition::default());
         engine.realign(0);

@@ -257,14 +257,6 @@ impl VitalTimes {
         }
         Some(seen)
     }
-
-    /// Returns the state in which each vital was reported at its time.
-    #[cfg(test)]
-    pub fn at<const N: usize>(times: [(Vital, i64); N]) -> Self {
-        let mut seen = Self::default();
-        times.into_iter().for_each(|(vital, time)| seen.0[vital as usize] = time);
-        seen
-    }
 }
 
 /// Appends a number without leading zeros. The formatter of the standard library would cost more
@@ -278,6 +270,15 @@ fn push_hexadecimal(text: &mut String, number: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl VitalTimes {
+        /// Returns the state in which each vital was reported at its time.
+        pub fn at<const N: usize>(times: [(Vital, i64); N]) -> Self {
+            let mut seen = Self::default();
+            times.into_iter().for_each(|(vital, time)| seen.0[vital as usize] = time);
+            seen
+        }
+    }
 
     #[test]
     fn the_stored_form_of_seen_reads_back() {

@@ -66,12 +66,6 @@ impl Default for DeviceLimits {
     }
 }
 
-impl Default for Engine {
-    fn default() -> Self {
-        Self::new(TimeZone::UTC, DeviceLimits::default())
-    }
-}
-
 impl Engine {
     /// Returns an engine without partitions. Missing data is dated in `zone`.
     pub fn new(zone: TimeZone, limits: DeviceLimits) -> Self {
@@ -242,18 +236,6 @@ impl Engine {
         partition.fall_due(until, rules, zone, RoutingAt { router, now_ms })
     }
 
-    /// Like [`Self::pass`], where record times and the wall clock agree.
-    #[cfg(test)]
-    pub fn tick(
-        &mut self,
-        partition: i32,
-        now_ms: i64,
-        router: &dyn Router,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
-        let clock_ms = self.partitions.get(&partition).map_or(0, |one| one.clock.clock_ms());
-        self.pass(partition, now_ms - clock_ms, now_ms, router)
-    }
-
     /// Returns the partitions in which something owed is to be tried at wall time `now_ms`, and
     /// whether their records of until shortly before have been evaluated.
     pub fn due_looks(&mut self, now_ms: i64) -> BTreeMap<i32, bool> {
@@ -296,12 +278,6 @@ impl Engine {
     pub fn take_changes(&mut self, partition: i32) -> StateChanges {
         let partition = self.partitions.get_mut(&partition);
         partition.map_or_else(StateChanges::default, Partition::take_changes)
-    }
-
-    /// Returns a partition as a restart loads it: written, and read back.
-    #[cfg(test)]
-    pub fn as_stored(&self, partition: i32) -> StoredPartition {
-        self.partitions[&partition].as_stored()
     }
 
     /// Returns the number of open episodes by severity, over all partitions.

@@ -58,28 +58,6 @@ impl Partition {
         }
     }
 
-    /// Returns the partition as a restart loads it: written, and read back.
-    #[cfg(test)]
-    pub(super) fn as_stored(&self) -> StoredPartition {
-        let mut devices = self.devices.clone();
-        let journal = JournalBatch::new(self.devices.iter(), true);
-        for one in journal.rows.iter().flat_map(|row| crate::engine::journal::read(&row.text)) {
-            let (sn, read) = one.expect("its own form");
-            devices.entry(sn).or_default().take_times(read);
-        }
-        for device in devices.values_mut() {
-            device.moved = false;
-            for tracked in device.tracked.values_mut() {
-                let text = serde_json::to_string(tracked).expect("plain structs");
-                let version = tracked.version;
-                *tracked =
-                    RuleState { version, ..serde_json::from_str(&text).expect("its own form") };
-            }
-        }
-        let clock = PartitionClock::stored(self.clock.clock_ms(), self.clock.since());
-        StoredPartition { devices, journal: self.journal, clock }
-    }
-
     /// Returns the journal's next entry: the changed devices, or all devices if the journal is
     /// long.
     fn journal_entry(&mut self) -> JournalBatch {

@@ -3,10 +3,53 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::episode::TransitionKind;
-use crate::engine::journal::JournalSize;
+use crate::engine::journal::{self, JournalBatch, JournalSize};
+use crate::engine::no_data::partition_clock::PartitionClock;
 use crate::engine::routing::Routed;
 use crate::rules::rule::Rule;
 use crate::test_support::{heart_rate, object, reading, rule};
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new(TimeZone::UTC, DeviceLimits::default())
+    }
+}
+
+impl Engine {
+    /// Like [`Self::pass`], where record times and the wall clock agree.
+    pub fn tick(
+        &mut self,
+        partition: i32,
+        now_ms: i64,
+        router: &dyn Router,
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
+        let clock_ms = self.partitions.get(&partition).map_or(0, |one| one.clock.clock_ms());
+        self.pass(partition, now_ms - clock_ms, now_ms, router)
+    }
+
+    /// Returns a partition as a restart loads it: written, and read back.
+    pub fn as_stored(&self, partition: i32) -> StoredPartition {
+        let partition = &self.partitions[&partition];
+        let mut devices = partition.devices.clone();
+        let batch = JournalBatch::new(partition.devices.iter(), true);
+        for one in batch.rows.iter().flat_map(|row| journal::read(&row.text)) {
+            let (sn, read) = one.expect("its own form");
+            devices.entry(sn).or_default().take_times(read);
+        }
+        for device in devices.values_mut() {
+            device.moved = false;
+            for tracked in device.tracked.values_mut() {
+                let text = serde_json::to_string(tracked).expect("plain structs");
+                let version = tracked.version;
+                *tracked =
+                    RuleState { version, ..serde_json::from_str(&text).expect("its own form") };
+            }
+        }
+        let clock = &partition.clock;
+        let clock = PartitionClock::stored(clock.clock_ms(), clock.since());
+        StoredPartition { devices, journal: partition.journal, clock }
+    }
+}
 
 fn engine(rules: Vec<Rule>) -> Engine {
     let mut engine = Engine::default();

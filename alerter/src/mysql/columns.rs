@@ -83,13 +83,6 @@ impl Columns {
     }
 }
 
-#[cfg(test)]
-impl<const N: usize> From<[&str; N]> for Columns {
-    fn from(names: [&str; N]) -> Self {
-        Self(names.into_iter().map(|name| (name.to_owned(), None)).collect())
-    }
-}
-
 /// A table, as far as this process knows it.
 #[derive(Debug)]
 pub struct ColumnCache {
@@ -150,6 +143,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl<const N: usize> From<[&str; N]> for Columns {
+        fn from(names: [&str; N]) -> Self {
+            Self(names.into_iter().map(|name| (name.to_owned(), None)).collect())
+        }
+    }
 
     fn room(chars: usize, bytes: usize, charset: &str) -> ColumnSize {
         ColumnSize { chars, bytes, charset: charset.into() }
