@@ -197,8 +197,8 @@ impl Engine {
         if !remaining.rules.is_empty() || !evaluated.changes.is_empty() {
             partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
         }
-        if evaluated.unknown.is_empty() {
-            partition.drop_surplus(&remaining);
+        if evaluated.unknown.is_empty() && evaluated.is_surplus {
+            partition.drop_surplus(remaining.place);
         }
         *devices = *devices + partition.devices.len() - known;
         evaluated.remaining = Some(remaining);

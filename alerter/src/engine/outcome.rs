@@ -121,8 +121,6 @@ pub(super) struct RemainingRules {
     pub(super) fresh: VitalSet,
     /// The rules that the reading affects, the next one last.
     pub(super) rules: Vec<Arc<Rule>>,
-    /// Whether the device is forgotten after the evaluation, because too many devices are known.
-    pub(super) is_surplus: bool,
 }
 
 /// The result of evaluating a reading.

@@ -65,9 +65,7 @@ impl Partition {
         let reading = arrival.reading;
         let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
         let place = self.saw_record(arrival, rules, zone, routing, evaluated)?;
-        let is_surplus = evaluated.is_surplus;
-        let (fresh, affected) = (VitalSet::default(), Vec::new());
-        let mut remaining = RemainingRules { place, fresh, rules: affected, is_surplus };
+        let mut remaining = RemainingRules { place, fresh: VitalSet::default(), rules: Vec::new() };
         if reading.ahead_of_clock() {
             return Some(remaining);
         }
@@ -77,7 +75,7 @@ impl Partition {
             return Some(remaining);
         }
         evaluated.outcome = ReadingOutcome::Evaluated;
-        self.saw_device(&remaining, arrival, (rules, zone), routing, evaluated);
+        self.saw_device(place, arrival, (rules, zone), routing, evaluated);
         let device = &mut self.devices[place];
         device.moves(place, &mut self.moved);
         let rules = rules.of(tenant(arrival.ids));
@@ -148,14 +146,13 @@ impl Partition {
     /// close, and missing data ends.
     fn saw_device(
         &mut self,
-        remaining: &RemainingRules,
+        place: usize,
         arrival: &Arrival<'_>,
         (rules, zone): (&RuleSet, &TimeZone),
         routing: RoutingAt<'_>,
         evaluated: &mut Evaluated,
     ) {
-        let (sn, place) = (arrival.reading.device_sn(), remaining.place);
-        let clock_ms = self.clock.clock_ms();
+        let (sn, clock_ms) = (arrival.reading.device_sn(), self.clock.clock_ms());
         let device = &mut self.devices[place];
         let before = device.last_seen;
         device.is_bound = arrival.is_bound;
@@ -177,7 +174,7 @@ impl Partition {
             let end = advance(&step, device, &mut self.touched, verdict);
             evaluated.changes.extend(end.ok().flatten());
         }
-        if remaining.is_surplus {
+        if evaluated.is_surplus {
             return;
         }
         let returned = clock_ms - before.at > OUT_OF_SERVICE_MS;
@@ -233,11 +230,10 @@ impl Partition {
         }
     }
 
-    /// Forgets the device of an evaluation that has ended, if the device is one too many and no
-    /// episode needs it.
-    pub(super) fn drop_surplus(&mut self, remaining: &RemainingRules) {
-        let place = remaining.place;
-        if remaining.is_surplus && self.devices[place].tracked.is_empty() {
+    /// Forgets the device of an evaluation that has ended, which is one too many, if no episode
+    /// needs it.
+    pub(super) fn drop_surplus(&mut self, place: usize) {
+        if self.devices[place].tracked.is_empty() {
             // The device came last, so all other places stay.
             self.devices.swap_remove_index(place);
             self.moved.retain(|moved| *moved != place);

@@ -11,15 +11,6 @@ use crate::rules::condition::Composite;
 use crate::rules::verdict::Measurement;
 use crate::rules::vital::VitalSet;
 
-/// The result of a COMPOSITE rule.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConditionResult {
-    /// The value that decided, or the first value that could have.
-    pub measured: Measurement,
-    /// The threshold of the value's condition, if the rule as a whole is breached.
-    pub bound: Option<f64>,
-}
-
 /// The state of one condition on one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct ConditionSince {
@@ -71,12 +62,15 @@ impl ConditionState {
 
     /// Evaluates the `fresh` vitals of a reading. If a condition's vital was already reported in
     /// this second, the condition keeps its result. Call [`Self::begin`] first.
+    ///
+    /// Returns the value that decided, or the first value that could have, and the threshold of the
+    /// value's condition if the rule as a whole is breached.
     pub fn evaluate(
         &mut self,
         composite: &Composite,
         fresh: VitalSet,
         reading: &Reading,
-    ) -> Option<ConditionResult> {
+    ) -> Option<(Measurement, Option<f64>)> {
         let (at, vitals) = (self.at, reading.vitals());
         self.since.resize(composite.conditions.len(), ConditionSince::default());
         let mut decides = None;
@@ -90,19 +84,18 @@ impl ConditionState {
             let holds = since.now.is_some_and(|since| at - since >= condition.duration_ms);
             count += usize::from(holds);
             if holds && let Some(Some(measured)) = true_value {
-                decides = decides
-                    .or(Some(ConditionResult { measured, bound: Some(condition.threshold) }));
+                decides = decides.or(Some((measured, Some(condition.threshold))));
             }
         }
         let carried = composite.watched_vitals().find_map(|vital| vital.values(vitals).next());
         let measured = carried.map(|(vital, value)| Measurement { vital, value });
         let breached = if composite.all { count == composite.conditions.len() } else { count > 0 };
         if !breached {
-            return Some(ConditionResult { measured: measured?, bound: None });
+            return Some((measured?, None));
         }
         // The value that decided may have come with another reading of the second.
         let bound = Some(composite.conditions.first()?.threshold);
-        decides.or_else(|| Some(ConditionResult { measured: measured?, bound }))
+        decides.or_else(|| Some((measured?, bound)))
     }
 }
 

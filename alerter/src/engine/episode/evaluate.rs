@@ -6,7 +6,7 @@ use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
-use crate::engine::episode::condition_state::{ConditionResult, ConditionState};
+use crate::engine::episode::condition_state::ConditionState;
 use crate::engine::episode::pressure_state::PressureState;
 use crate::engine::episode::value_window::ValueWindow;
 use crate::rules::rule::{ActiveHours, Rule, Trigger};
@@ -87,8 +87,14 @@ pub fn evaluate(
                 _ => ConditionState::default(),
             };
             let before = held.begin(reading.epoch_ms(), &now);
-            let sight = held.evaluate(composite, fresh, reading);
-            let verdict = in_conditions(sight, &rule.effective, reading);
+            let verdict = match held.evaluate(composite, fresh, reading) {
+                None => Verdict::Absent,
+                Some((measured, None)) => Verdict::Clear(measured),
+                Some((measured, Some(bound))) => {
+                    let may_open = rule.effective.holds(reading.timestamp());
+                    Verdict::Breach { measured, bound, may_open }
+                }
+            };
             (before, verdict, Some(EvaluationState::Conditions(held)))
         }
     }
@@ -137,20 +143,5 @@ fn in_range(
         (Some(measured), _) => Verdict::Between(measured),
         (None, Some(measured)) => Verdict::Clear(measured),
         (None, None) => Verdict::Absent,
-    }
-}
-
-fn in_conditions(
-    sight: Option<ConditionResult>,
-    effective: &ActiveHours,
-    reading: &Reading,
-) -> Verdict {
-    match sight {
-        None => Verdict::Absent,
-        Some(ConditionResult { measured, bound: None }) => Verdict::Clear(measured),
-        Some(ConditionResult { measured, bound: Some(bound) }) => {
-            let may_open = effective.holds(reading.timestamp());
-            Verdict::Breach { measured, bound, may_open }
-        }
     }
 }

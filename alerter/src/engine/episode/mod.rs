@@ -10,7 +10,6 @@ pub mod notify_history;
 mod open;
 pub mod owed;
 pub mod pressure_state;
-pub mod step_context;
 pub mod transition;
 pub mod value_window;
 
@@ -22,8 +21,7 @@ use crate::rules::policy::Policy;
 use crate::rules::verdict::Verdict;
 
 pub use self::open::OpenEpisode;
-pub use self::step_context::StepContext;
-pub use self::transition::{Transition, TransitionKind};
+pub use self::transition::{StepContext, Transition, TransitionKind};
 
 /// The phase of one rule on one device, and the history of its notifications.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,10 +43,19 @@ enum Phase {
     Recovering(OpenEpisode, u32),
 }
 
+impl Phase {
+    fn open_mut(&mut self) -> Option<&mut OpenEpisode> {
+        match self {
+            Self::Firing(open) | Self::Recovering(open, _) => Some(open),
+            Self::Quiet | Self::Pending(_) => None,
+        }
+    }
+}
+
 impl Episode {
     /// Advances the episode by one verdict.
     pub fn step(mut self, now: &StepContext<'_>, verdict: &Verdict) -> (Self, Option<Transition>) {
-        if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
+        if let Some(open) = self.phase.open_mut() {
             open.saw(verdict);
         }
         let Self { phase, mut past } = self;
@@ -138,14 +145,9 @@ impl Episode {
     /// Tries to notify what an open episode owes, without a reading, unless it is inhibited.
     pub fn look(mut self, now: &StepContext<'_>) -> (Self, Option<Transition>) {
         let Self { phase, past } = &mut self;
-        let transition = match phase {
-            Phase::Firing(open) | Phase::Recovering(open, _)
-                if open.owed().is_some() && !(now.inhibited)(open.severity) =>
-            {
-                open.notify(now, past, &Verdict::Absent)
-            }
-            _ => None,
-        };
+        let open = phase.open_mut().filter(|open| open.owed().is_some());
+        let open = open.filter(|open| !(now.inhibited)(open.severity));
+        let transition = open.and_then(|open| open.notify(now, past, &Verdict::Absent));
         // The wall clock may be ahead of the next reading, so what it shows is not recorded.
         let flapping = past.is_flapping_at(now.policy, now.at);
         (self, transition.map(|transition| Transition { flapping, ..transition }))
@@ -160,48 +162,42 @@ impl Episode {
     ) -> (Self, Option<Transition>) {
         let Self { phase, past } = &mut self;
         past.end_flapping(now.policy, now.at);
-        let transition = match phase {
-            Phase::Firing(open) | Phase::Recovering(open, _)
-                if open.is_held_back(now, past) && !(now.inhibited)(open.severity) =>
-            {
-                open.notify(now, past, verdict)
-            }
-            _ => None,
-        };
+        let open = phase.open_mut().filter(|open| open.is_held_back(now, past));
+        let open = open.filter(|open| !(now.inhibited)(open.severity));
+        let transition = open.and_then(|open| open.notify(now, past, verdict));
         (self, transition)
     }
 
     /// Closes an open episode for good. `notify`: its end is notified like that of any other.
     pub fn close(self, notify: bool) -> Option<Transition> {
-        let Self { phase, mut past } = self;
-        let (Phase::Firing(open) | Phase::Recovering(open, _)) = phase else { return None };
-        let end = open.ended(TransitionKind::Closed, &mut past);
+        let (open, mut past) = self.split();
+        let end = open?.ended(TransitionKind::Closed, &mut past);
         Some(Transition { notify: end.notify && notify, ..end })
     }
 
     /// Closes the episode without a notification, because the rule changed. The cooldown continues.
     pub fn supersede(self) -> (Self, Option<Transition>) {
-        let Self { phase, past } = self;
-        let transition = match phase {
-            Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
-                Some(open.transition(TransitionKind::Superseded, None, &past))
-            }
-            Phase::Quiet | Phase::Pending(_) => None,
-        };
+        let (open, past) = self.split();
+        let superseded = TransitionKind::Superseded;
+        let transition = open.map(|mut open| open.transition(superseded, None, &past));
         (Self { phase: Phase::Quiet, past }, transition)
     }
 
     /// Closes an open episode because its device has fallen silent. Notifies if the episode has a
     /// notification and flapping does not suppress it.
     pub fn close_stale(self) -> (Self, Option<Transition>) {
-        let Self { phase, mut past } = self;
-        let transition = match phase {
-            Phase::Firing(open) | Phase::Recovering(open, _) => {
-                Some(open.ended(TransitionKind::Stale, &mut past))
-            }
+        let (open, mut past) = self.split();
+        let transition = open.map(|open| open.ended(TransitionKind::Stale, &mut past));
+        (Self { phase: Phase::Quiet, past }, transition)
+    }
+
+    /// Returns the open episode, if any, and the history.
+    fn split(self) -> (Option<OpenEpisode>, NotifyHistory) {
+        let open = match self.phase {
+            Phase::Firing(open) | Phase::Recovering(open, _) => Some(open),
             Phase::Quiet | Phase::Pending(_) => None,
         };
-        (Self { phase: Phase::Quiet, past }, transition)
+        (open, self.past)
     }
 
     /// Returns when an open episode that stays in breach must be checked again. The time is its

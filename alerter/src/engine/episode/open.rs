@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::notify_history::NotifyHistory;
 use crate::engine::episode::owed::OwedNotification;
-use crate::engine::episode::step_context::StepContext;
-use crate::engine::episode::transition::{Transition, TransitionKind};
+use crate::engine::episode::transition::{StepContext, Transition, TransitionKind};
 use crate::engine::routing::{Routed, is_late};
 use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
