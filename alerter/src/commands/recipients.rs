@@ -203,7 +203,7 @@ fn query_of_one(begin: &str, entry: &AddressArgs) -> QueryBuilder<MySql> {
 }
 
 /// Adds an address, or enables it again. Returns the result in words.
-async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String, sqlx::Error> {
+async fn add(pool: &MySqlPool, entry: &AddressArgs) -> sqlx::Result<String> {
     let there: Option<AddressRow> =
         query_of_one(SELECT, entry).build_query_as().fetch_optional(pool).await?;
     sqlx::query(
@@ -227,13 +227,13 @@ async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String, sqlx::Erro
 }
 
 /// Removes an address. Returns false if the address did not exist.
-async fn remove(pool: &MySqlPool, entry: &AddressArgs) -> Result<bool, sqlx::Error> {
+async fn remove(pool: &MySqlPool, entry: &AddressArgs) -> sqlx::Result<bool> {
     let removed = query_of_one("DELETE", entry).build().execute(pool).await?;
     Ok(removed.rows_affected() > 0)
 }
 
 /// Returns the selected addresses, at most one more than [`LISTED_MAX`].
-async fn find(pool: &MySqlPool, list: &AddressListArgs) -> Result<Vec<AddressRow>, sqlx::Error> {
+async fn find(pool: &MySqlPool, list: &AddressListArgs) -> sqlx::Result<Vec<AddressRow>> {
     let mut query = query_of(SELECT, list.customer_id, list.user_id, list.kind);
     query.push(format!(" ORDER BY customer_id, user_id, kind, address LIMIT {}", LISTED_MAX + 1));
     query.build_query_as().fetch_all(pool).await

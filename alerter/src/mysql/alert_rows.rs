@@ -114,7 +114,7 @@ pub async fn open(
     alerts: &[&NewAlert],
     columns: &Columns,
     plain: bool,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let fit = |name, text| columns.fit(name, text, plain).into_owned();
     for alerts in portions(alerts, NEW_ALERTS_MAX) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
@@ -160,7 +160,7 @@ pub async fn change(
     connection: &mut MySqlConnection,
     key: &EpisodeKey,
     change: &AlertChange,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let query = match change {
         AlertChange::Severity(severity) => sqlx::query(
             "UPDATE t_alert_info SET severity_level = ?, level = ? WHERE dedup_key = ?",
@@ -192,10 +192,7 @@ pub async fn change(
 const KEYS_MAX: usize = 500;
 
 /// Marks these alerts as notified.
-pub async fn notified(
-    connection: &mut MySqlConnection,
-    keys: &[String],
-) -> Result<(), sqlx::Error> {
+pub async fn notified(connection: &mut MySqlConnection, keys: &[String]) -> sqlx::Result<()> {
     for keys in keys.chunks(KEYS_MAX) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "UPDATE t_alert_info SET alert_status = 'NOTIFIED', status = 'NOTIFIED' \

@@ -103,7 +103,7 @@ impl ColumnCache {
     }
 
     /// Returns the columns; `None`: the table does not exist, and the next call queries again.
-    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
+    pub async fn columns(&self) -> sqlx::Result<Option<Arc<Columns>>> {
         let mut known = self.columns.lock().await;
         if known.is_none() {
             type Row = (String, Option<i64>, Option<i64>, Option<String>);

@@ -30,7 +30,7 @@ pub async fn remove_old(pool: MySqlPool, days: u32, stop: CancellationToken) {
 
 /// Walks through the alerts in the order of their ids, which is about that of their times: the
 /// platform's table has no index by time. The walk ends where no alert is old.
-async fn remove(pool: &MySqlPool, days: u32) -> Result<u64, sqlx::Error> {
+async fn remove(pool: &MySqlPool, days: u32) -> sqlx::Result<u64> {
     let (mut all, mut after) = (0, 0);
     loop {
         let rows = next(pool, days, after).await?;
@@ -45,7 +45,7 @@ async fn remove(pool: &MySqlPool, days: u32) -> Result<u64, sqlx::Error> {
     }
 }
 
-async fn next(pool: &MySqlPool, days: u32, after: i64) -> Result<Vec<AlertRow>, sqlx::Error> {
+async fn next(pool: &MySqlPool, days: u32, after: i64) -> sqlx::Result<Vec<AlertRow>> {
     // The keys of episodes are 32 hexadecimal digits.
     let query = format!(
         "SELECT CAST(id AS SIGNED) AS id, COALESCE(dedup_key, '') AS dedup_key, \
@@ -59,7 +59,7 @@ async fn next(pool: &MySqlPool, days: u32, after: i64) -> Result<Vec<AlertRow>, 
 
 /// Returns the removable alerts without a notification in the outbox: a notification that is being
 /// sent reads its alert.
-async fn unnotified(pool: &MySqlPool, mut rows: Vec<AlertRow>) -> Result<Vec<i64>, sqlx::Error> {
+async fn unnotified(pool: &MySqlPool, mut rows: Vec<AlertRow>) -> sqlx::Result<Vec<i64>> {
     rows.retain(|row| row.removable);
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -74,7 +74,7 @@ async fn unnotified(pool: &MySqlPool, mut rows: Vec<AlertRow>) -> Result<Vec<i64
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-async fn remove_alerts(pool: &MySqlPool, ids: &str) -> Result<u64, sqlx::Error> {
+async fn remove_alerts(pool: &MySqlPool, ids: &str) -> sqlx::Result<u64> {
     // The lines first: they are found by their alert.
     let lines = format!(
         "DELETE FROM t_alert_action_log WHERE alert_id IN ({ids}) \

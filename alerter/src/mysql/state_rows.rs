@@ -20,7 +20,7 @@ use crate::mysql::portions;
 const ROWS_MAX: usize = 256;
 
 /// Loads the state of a partition.
-pub async fn load(pool: &MySqlPool, partition: i32) -> Result<StoredPartition, sqlx::Error> {
+pub async fn load(pool: &MySqlPool, partition: i32) -> sqlx::Result<StoredPartition> {
     // A connection streams the rows; the pool does not.
     let mut connection = pool.acquire().await?;
     let (mut devices, journal) = load_journal(&mut connection, partition).await?;
@@ -45,7 +45,7 @@ pub async fn load(pool: &MySqlPool, partition: i32) -> Result<StoredPartition, s
 async fn load_journal(
     connection: &mut MySqlConnection,
     partition: i32,
-) -> Result<(Devices, JournalSize), sqlx::Error> {
+) -> sqlx::Result<(Devices, JournalSize)> {
     let mut devices: Devices = Devices::default();
     let mut length = JournalSize::default();
     let mut rows = sqlx::query_as::<_, (i32, Vec<u8>)>(
@@ -72,7 +72,7 @@ async fn load_tracked(
     connection: &mut MySqlConnection,
     partition: i32,
     devices: &mut Devices,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut rows = sqlx::query_as::<_, (i64, String, i64, String)>(
         "SELECT rule_id, device_sn, rule_version, state FROM t_alert_state WHERE kafka_partition = ?",
     )
@@ -98,7 +98,7 @@ async fn load_tracked(
 pub async fn save_partitions(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     save_journal(connection, changes).await?;
     save_clocks(connection, changes).await
 }
@@ -106,7 +106,7 @@ pub async fn save_partitions(
 async fn save_journal(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut added: Vec<(i32, &JournalRow)> = Vec::new();
     for (partition, changes) in changes {
         if changes.journal.whole {
@@ -151,7 +151,7 @@ pub type PartitionState<'a> = (i32, &'a (i64, DeviceSn, Option<RuleState>));
 pub async fn save_tracked(
     connection: &mut MySqlConnection,
     states: &[PartitionState<'_>],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut states = states.to_vec();
     states.sort_unstable_by_key(|(_, row)| {
         let (id, sn, _) = *row;
@@ -186,7 +186,7 @@ pub async fn save_tracked(
 async fn save_clocks(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let clocks = changes.iter().filter_map(|(partition, changes)| {
         Some((*partition, changes.clock.as_ref()?, changes.windows_moved))
     });

@@ -65,7 +65,7 @@ fn counts(suppressed: impl Iterator<Item = Suppressed>) -> BTreeMap<Suppressed, 
 pub async fn save(
     connection: &mut MySqlConnection,
     suppressed: impl Iterator<Item = Suppressed>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     for ((day, rule_id, customer_id, reason), count) in counts(suppressed) {
         sqlx::query(
             "INSERT INTO t_alert_suppressed (event_day, rule_id, customer_id, reason, suppressed) \

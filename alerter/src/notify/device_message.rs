@@ -49,7 +49,7 @@ pub fn columns(pool: MySqlPool) -> ColumnCache {
 }
 
 /// Returns the wearer of the alert with this key.
-pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
+pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> sqlx::Result<Wearer> {
     let query = sqlx::query_as(
         "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
          FROM t_alert_info WHERE dedup_key = ?",
@@ -63,7 +63,7 @@ pub async fn insert(
     connection: &mut MySqlConnection,
     columns: &Columns,
     message: &DeviceMessage<'_>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let added = statement(columns, message, false).build().execute(&mut *connection).await;
     let added = match added {
         Err(error) if errors::remedy(&error) == Remedy::Data => {

@@ -38,7 +38,7 @@ pub(super) async fn commit(
     alerts: &ColumnCache,
     batch: &[PartitionBatch],
     by_row: bool,
-) -> Result<CommitOutcome, sqlx::Error> {
+) -> sqlx::Result<CommitOutcome> {
     if by_row {
         // The platform may have changed its table: read the columns again.
         alerts.forget().await;
@@ -79,8 +79,8 @@ impl RejectionLog {
         &mut self,
         table: &'static str,
         key: Option<&EpisodeKey>,
-        written: Result<(), sqlx::Error>,
-    ) -> Result<bool, sqlx::Error> {
+        written: sqlx::Result<()>,
+    ) -> sqlx::Result<bool> {
         match written {
             Err(error) if self.by_row && errors::remedy(&error) == Remedy::Data => {
                 self.rows.push(RejectedRow::new(table, key, &error));
@@ -98,7 +98,7 @@ async fn write(
     batch: &[PartitionBatch],
     columns: &Columns,
     rejected: &mut RejectionLog,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let rows_max = if rejected.by_row { 1 } else { usize::MAX };
     let states: Vec<_> = batch.iter().map(|one| (one.advance.partition, &one.state)).collect();
     let saved = state_rows::save_partitions(connection, &states).await;

@@ -147,7 +147,7 @@ impl BatchWriter {
         part: &[PartitionBatch],
         by_row: bool,
         alone: Option<&HoldReason>,
-    ) -> Result<CommitOutcome, sqlx::Error> {
+    ) -> sqlx::Result<CommitOutcome> {
         let commit = commit::commit(&self.ledger, &self.alerts, part, by_row);
         let Some(reason) = alone else {
             return match commit.await {

@@ -23,7 +23,7 @@ use crate::rules::channel::Channel;
 pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let notice = &notification.notice;
     // What was owed may have been a rise.
     let was_owed = notice.transition == TransitionKind::Notified && !notification.follow_up;
@@ -68,7 +68,7 @@ pub async fn add(
 pub async fn raise(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     // A rise and a later notification of a rise that was owed. Both also go to those who were
     // notified.
     let Notice { transition, severity, .. } = &notification.notice;

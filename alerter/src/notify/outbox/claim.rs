@@ -66,7 +66,7 @@ impl Outbox {
         &self,
         paused: &[(i64, Channel)],
         full: &[Channel],
-    ) -> Result<Vec<DueRow>, sqlx::Error> {
+    ) -> sqlx::Result<Vec<DueRow>> {
         let columns = format!(
             "id, customer_id, recipient, CAST({} AS SIGNED) AS may_join, \
              CAST(last_error <=> '{RECIPIENT_LIMIT}' AS SIGNED) AS met_limit, \
@@ -80,7 +80,7 @@ impl Outbox {
 
     /// Returns the time for which a row has been due at most. 0 if none is due. Rows of the tenants
     /// and channels in `paused` are left out.
-    pub(super) async fn due_for(&self, paused: &[(i64, Channel)]) -> Result<Duration, sqlx::Error> {
+    pub(super) async fn due_for(&self, paused: &[(i64, Channel)]) -> sqlx::Result<Duration> {
         let columns = format!("CAST({NOW_MS} - next_attempt_at AS SIGNED)");
         let mut query = due(&columns, "", paused, &[]);
         query.push(" ORDER BY next_attempt_at LIMIT 1");
@@ -90,11 +90,7 @@ impl Outbox {
 
     /// Claims those of the rows in `state` that are still due. No other sender takes them before the
     /// lease is over.
-    pub async fn claim(
-        &self,
-        state: &'static str,
-        ids: &[i64],
-    ) -> Result<Vec<Notification>, sqlx::Error> {
+    pub async fn claim(&self, state: &'static str, ids: &[i64]) -> sqlx::Result<Vec<Notification>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -131,7 +127,7 @@ impl Outbox {
         &self,
         notification: &Notification,
         rendered: Option<&RebuiltRequest>,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> sqlx::Result<bool> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("UPDATE t_alert_outbox SET ");
         if let Some(rendered) = rendered {
             query.push("payload = ").push_bind(&rendered.payload);

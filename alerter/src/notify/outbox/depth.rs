@@ -55,10 +55,7 @@ impl Outbox {
     /// Exports the number and the greatest age of the rows that wait by severity, also of one without
     /// waiting rows, so that it is 0. An unrouted notification is not late unless it is critical:
     /// operators are notified of it in another way.
-    async fn measure(
-        &self,
-        failing: Vec<(i64, Channel)>,
-    ) -> Result<OutboxMeasurement, sqlx::Error> {
+    async fn measure(&self, failing: Vec<(i64, Channel)>) -> sqlx::Result<OutboxMeasurement> {
         let query = format!(
             "SELECT severity, COUNT(*), CAST({NOW_MS} - MIN(IF(state = 'unrouted' AND severity < ?, \
              {NOW_MS}, created_at)) AS SIGNED) FROM t_alert_outbox \

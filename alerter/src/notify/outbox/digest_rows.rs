@@ -56,7 +56,7 @@ pub(super) fn may_join() -> String {
 
 impl Outbox {
     /// Returns the recipient's pending rows, without digests.
-    pub async fn waiting(&self, whom: (i64, &str)) -> Result<Vec<i64>, sqlx::Error> {
+    pub async fn waiting(&self, whom: (i64, &str)) -> sqlx::Result<Vec<i64>> {
         waiting(&mut self.pool.acquire().await?, whom, "1 = 1").await
     }
 
@@ -68,7 +68,7 @@ impl Outbox {
         whom: (i64, &str),
         critical: bool,
         wait: Duration,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> sqlx::Result<u64> {
         let until = format!("{NOW_MS} + {}", milliseconds(wait));
         let limited = format!(
             "({critical} OR severity < {}) AND lease_until <= {NOW_MS}",
@@ -91,7 +91,7 @@ async fn waiting(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
     condition: &str,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> sqlx::Result<Vec<i64>> {
     let query = format!(
         "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
          AND state = 'pending' AND transition <> '{DIGEST}' AND {condition} \
@@ -110,7 +110,7 @@ pub async fn lock(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
     ids: &[i64],
-) -> Result<Vec<WaitingRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<WaitingRow>> {
     // The order of the ids is the order of the locks, so replicas do not wait for each other. Rows
     // claimed in between are read as they are after the wait.
     let is_free = format!("{} AND uncertain_since IS NULL AND lease_until <= {NOW_MS}", may_join());
@@ -160,7 +160,7 @@ pub async fn write_digest(
     (customer_id, recipient): (i64, &str),
     (notice, severity): (&Notice, i8),
     members: &[i64],
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let query = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
          customer_id, notice, payload, next_attempt_at, created_at, severity) \

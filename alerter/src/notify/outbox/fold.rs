@@ -60,7 +60,7 @@ struct NewRow {
 }
 
 /// Folds the rows of a moment. Messages on the watch stay single, because the watch lists them.
-pub async fn fold(connection: &mut MySqlConnection, moment: &Moment) -> Result<(), sqlx::Error> {
+pub async fn fold(connection: &mut MySqlConnection, moment: &Moment) -> sqlx::Result<()> {
     // The rows that no sender has had.
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT part.id, part.episode_key, part.customer_id, part.recipient, \
@@ -107,7 +107,7 @@ pub(super) async fn put_in(
     leader: i64,
     rows: &'static str,
     ids: &[i64],
-) -> Result<u64, sqlx::Error> {
+) -> sqlx::Result<u64> {
     let mut query =
         QueryBuilder::<MySql>::new("UPDATE t_alert_outbox SET state = 'in_digest', digest_id = ");
     query.push_bind(leader).push(" WHERE ").push(rows);
@@ -140,7 +140,7 @@ fn choose(moment: &Moment, rows: &[NewRow]) -> Vec<(i64, Vec<i64>)> {
 impl Outbox {
     /// Makes folded rows due by themselves whose leading row ended without them. A sender of an
     /// older version, which may run beside this one, ends it alone.
-    pub async fn free_others(&self) -> Result<(), sqlx::Error> {
+    pub async fn free_others(&self) -> sqlx::Result<()> {
         let query = format!(
             "SELECT DISTINCT leader.id FROM t_alert_outbox AS part \
              JOIN t_alert_outbox AS leader ON leader.id = part.digest_id \

@@ -70,18 +70,14 @@ pub struct OutboxRow {
 
 impl Outbox {
     /// Returns the rows that match `filter`, oldest first, at most `limit`.
-    pub async fn list(
-        &self,
-        filter: &OutboxFilter,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, sqlx::Error> {
+    pub async fn list(&self, filter: &OutboxFilter, limit: usize) -> sqlx::Result<Vec<OutboxRow>> {
         let mut query = select(filter, limit);
         query.build_query_as().fetch_all(&self.pool).await
     }
 
     /// Makes rows due now. Unrouted, dropped and failed rows start again, a digest with all its
     /// rows. Returns the number of rows, without those in digests.
-    pub async fn retry(&self, ids: &[i64]) -> Result<u64, sqlx::Error> {
+    pub async fn retry(&self, ids: &[i64]) -> sqlx::Result<u64> {
         let mut retried = 0;
         // Rebuild the request unless it may have arrived: the operator may have fixed the account,
         // on which the request depends. Assignments see the values set before them, so the state
@@ -106,7 +102,7 @@ impl Outbox {
 
     /// Drops pending and unrouted rows, a digest with all its rows, and logs the drop in the alerts' log.
     /// Returns the number of rows, without those in digests.
-    pub async fn discard(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
+    pub async fn discard(&self, ids: &[i64], reason: &str) -> sqlx::Result<u64> {
         let mut given_up = 0;
         for ids in ids.chunks(ROWS_MAX) {
             let mut transaction = self.pool.begin().await?;
@@ -158,10 +154,7 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
 }
 
 /// Locks those of the rows that wait and are not being sent.
-pub(super) async fn lock(
-    connection: &mut MySqlConnection,
-    ids: &[i64],
-) -> Result<Vec<i64>, sqlx::Error> {
+pub(super) async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -174,11 +167,7 @@ pub(super) async fn lock(
     query.build_query_scalar().fetch_all(connection).await
 }
 
-async fn log_drop(
-    connection: &mut MySqlConnection,
-    ids: &[i64],
-    reason: &str,
-) -> Result<(), sqlx::Error> {
+async fn log_drop(connection: &mut MySqlConnection, ids: &[i64], reason: &str) -> sqlx::Result<()> {
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(
         "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, handled_via, \
          result, customer_id, actor, action_at) SELECT alert.id, 'drop_notification', NOW(), ",

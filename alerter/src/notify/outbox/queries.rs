@@ -20,7 +20,7 @@ const MINUTE_MS: i64 = 60_000;
 
 impl Outbox {
     /// Whether the recipient was notified of the episode before this notification.
-    pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
+    pub async fn was_notified(&self, notification: &Notification) -> sqlx::Result<bool> {
         let mut connection = self.pool.acquire().await?;
         Ok(!notified_episodes(&mut connection, &[notification.id]).await?.is_empty())
     }
@@ -28,7 +28,7 @@ impl Outbox {
     /// Whether the episode, or any episode of a digest, still fires. If the table rejected an
     /// alert, its episode has no row and counts as firing. So does an end in a digest: whoever was
     /// notified of an episode is notified of its end.
-    pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
+    pub async fn still_fires(&self, notification: &Notification) -> sqlx::Result<bool> {
         let query = format!(
             "SELECT COUNT(*) FROM t_alert_outbox AS part \
              LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
@@ -50,7 +50,7 @@ impl Outbox {
         &self,
         recipients: &BTreeSet<RecipientKey>,
         own: &[i64],
-    ) -> Result<HashMap<RecipientKey, RecentSends>, sqlx::Error> {
+    ) -> sqlx::Result<HashMap<RecipientKey, RecentSends>> {
         if recipients.is_empty() {
             return Ok(HashMap::new());
         }
@@ -100,7 +100,7 @@ fn recent(recipients: &BTreeSet<RecipientKey>, own: &[i64]) -> QueryBuilder<MySq
 pub async fn notified_episodes(
     connection: &mut MySqlConnection,
     ids: &[i64],
-) -> Result<HashSet<String>, sqlx::Error> {
+) -> sqlx::Result<HashSet<String>> {
     let notified = format!(
         "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
          JOIN t_alert_outbox AS told ON told.episode_key = waiting.episode_key \
@@ -122,7 +122,7 @@ pub async fn notified_episodes(
 pub async fn over_episodes(
     connection: &mut MySqlConnection,
     ids: &[i64],
-) -> Result<HashSet<String>, sqlx::Error> {
+) -> sqlx::Result<HashSet<String>> {
     let over = format!(
         "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
          JOIN t_alert_info AS alert ON alert.dedup_key = waiting.episode_key \
@@ -137,7 +137,7 @@ async fn episodes(
     connection: &mut MySqlConnection,
     statement: String,
     ids: &[i64],
-) -> Result<HashSet<String>, sqlx::Error> {
+) -> sqlx::Result<HashSet<String>> {
     let mut query = with_ids(statement, ids);
     let episodes: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
     Ok(episodes.into_iter().collect())

@@ -55,7 +55,7 @@ pub struct StrandedRow {
 
 impl Outbox {
     /// Claims unrouted rows that are due.
-    pub async fn claim_unrouted(&self) -> Result<Vec<Notification>, sqlx::Error> {
+    pub async fn claim_unrouted(&self) -> sqlx::Result<Vec<Notification>> {
         let due = format!(
             "SELECT id FROM t_alert_outbox WHERE state = 'unrouted' \
              AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
@@ -68,11 +68,7 @@ impl Outbox {
 
     /// Counts the addresses of these tenants on a channel that refused within [`REFUSALS_WINDOW`],
     /// since the last one accepted.
-    pub async fn refusals(
-        &self,
-        customers: &BTreeSet<i64>,
-        channel: Channel,
-    ) -> Result<i64, sqlx::Error> {
+    pub async fn refusals(&self, customers: &BTreeSet<i64>, channel: Channel) -> sqlx::Result<i64> {
         let window = REFUSALS_WINDOW.as_secs();
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT COUNT(DISTINCT address) FROM t_alert_recipient_address \
@@ -97,23 +93,20 @@ impl Outbox {
         (customer_id, channel): (i64, Channel),
         after: i64,
         critical: bool,
-    ) -> Result<Vec<StrandedRow>, sqlx::Error> {
+    ) -> sqlx::Result<Vec<StrandedRow>> {
         stranded(customer_id, channel, after, critical).build_query_as().fetch_all(&self.pool).await
     }
 
     /// Returns the rows that the message of `leader` reports beside its own: the user whose address
     /// each has, and the notice, as JSON.
-    pub async fn members(&self, leader: i64) -> Result<Vec<(Option<i64>, String)>, sqlx::Error> {
+    pub async fn members(&self, leader: i64) -> sqlx::Result<Vec<(Option<i64>, String)>> {
         let query = "SELECT user_id, notice FROM t_alert_outbox WHERE digest_id = ? ORDER BY id";
         sqlx::query_as(query).bind(leader).fetch_all(&self.pool).await
     }
 
     /// Makes a tenant's pending rows on a channel due, because their account was changed. Otherwise
     /// they would wait as long as they would for the account of before.
-    pub async fn make_due(
-        &self,
-        (customer_id, channel): (i64, Channel),
-    ) -> Result<(), sqlx::Error> {
+    pub async fn make_due(&self, (customer_id, channel): (i64, Channel)) -> sqlx::Result<()> {
         let query = format!(
             "UPDATE t_alert_outbox SET next_attempt_at = {NOW_MS} WHERE customer_id = ? \
              AND state = 'pending' AND recipient LIKE ? AND next_attempt_at > {NOW_MS} \
@@ -134,7 +127,7 @@ impl Outbox {
         &self,
         moves: &[(i64, Vec<Recipient>)],
         digests: &[i64],
-    ) -> Result<u64, sqlx::Error> {
+    ) -> sqlx::Result<u64> {
         let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
         let mut transaction = self.transaction().await?;
         let digests = lock(&mut transaction, digests).await?;
@@ -195,7 +188,7 @@ pub async fn copy(
     id: i64,
     recipients: &[Recipient],
     set_aside: &'static str,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     // Assignments see the values set before them, so the state comes last.
     let again = |column: &str, value: &str| {
         format!(
@@ -247,7 +240,7 @@ pub async fn is_reached(
     connection: &mut MySqlConnection,
     id: i64,
     only: Option<&[Recipient]>,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT COUNT(*) FROM t_alert_outbox AS source \
          JOIN t_alert_outbox AS target ON target.episode_key = source.episode_key \
@@ -276,7 +269,7 @@ pub async fn is_reached(
 pub async fn lock_alert(
     connection: &mut MySqlConnection,
     episode_key: &str,
-) -> Result<Option<bool>, sqlx::Error> {
+) -> sqlx::Result<Option<bool>> {
     // The condition must not be in WHERE: the server would release the lock of an alert that fires.
     let query = format!(
         "SELECT CAST(COALESCE({OVER}, 0) AS SIGNED) FROM t_alert_info WHERE dedup_key = ? FOR UPDATE"
@@ -303,7 +296,7 @@ pub async fn finish(
     connection: &mut MySqlConnection,
     id: i64,
     outcome: Outcome,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let (changes, finished, wait) = match outcome {
         Outcome::Reached => ("state = 'refused'", NOW_MS, Duration::ZERO),
         Outcome::Unrouted => ("state = 'unrouted'", "NULL", ROUTE_INTERVAL),

@@ -17,7 +17,7 @@ pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
     removal::repeat("notifications", stop, || remove(&pool)).await;
 }
 
-async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
+async fn remove(pool: &MySqlPool) -> sqlx::Result<u64> {
     // Find the rows first, without locks, then delete them by their keys: a delete by time could
     // scan, and wait for, rows that a sender holds.
     let old = format!(

@@ -104,11 +104,7 @@ impl Attempt {
 
 impl Outbox {
     /// Stores the outcome of an attempt and releases the row.
-    pub async fn settle(
-        &self,
-        notification: &Notification,
-        attempt: &Attempt,
-    ) -> Result<(), sqlx::Error> {
+    pub async fn settle(&self, notification: &Notification, attempt: &Attempt) -> sqlx::Result<()> {
         let mut transaction = self.pool.begin().await?;
         settle(&mut transaction, notification, attempt).await?;
         transaction.commit().await
@@ -122,7 +118,7 @@ impl Outbox {
         notification: &Notification,
         columns: &Columns,
         message: &DeviceMessage<'_>,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> sqlx::Result<bool> {
         let mut transaction = self.pool.begin().await?;
         if !settle(&mut transaction, notification, &Attempt::sent(None)).await? {
             transaction.rollback().await?;
@@ -141,7 +137,7 @@ impl Outbox {
         notification: &Notification,
         channel: Channel,
         attempt: &Attempt,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         if notification.is_digest() && !attempt.settlement.is_final() {
             return Ok(());
         }
@@ -190,7 +186,7 @@ pub async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     if attempt.settlement == Settlement::Sent && notification.counts() {
         // A digest's own key is that of no alert.
         let mut keys = vec![notification.episode_key.clone()];
@@ -227,7 +223,7 @@ async fn settle_row(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
-) -> Result<bool, sqlx::Error> {
+) -> sqlx::Result<bool> {
     let delay =
         if let Settlement::Retry(delay) = attempt.settlement { milliseconds(delay) } else { 0 };
     // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
@@ -263,7 +259,7 @@ async fn settle_row(
 pub(super) async fn settle_members(
     connection: &mut MySqlConnection,
     digests: &[i64],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let settle = "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
          SET part.state = digest.state, part.finished_at = digest.finished_at, \
@@ -284,7 +280,7 @@ pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
     state: &'static str,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let free_later = format!(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS later ON later.episode_key = part.episode_key \
@@ -311,7 +307,7 @@ pub async fn end_rows(
     ids: &[i64],
     state: &'static str,
     reason: &str,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if ids.is_empty() {
         return Ok(());
     }

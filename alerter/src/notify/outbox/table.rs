@@ -38,7 +38,7 @@ impl Outbox {
     }
 
     /// Begins a transaction of several statements.
-    pub async fn transaction(&self) -> Result<Transaction<'static>, sqlx::Error> {
+    pub async fn transaction(&self) -> sqlx::Result<Transaction<'static>> {
         self.pool.begin().await
     }
 }
@@ -64,7 +64,7 @@ pub(super) async fn change(
     connection: &mut MySqlConnection,
     statement: impl Into<String>,
     ids: &[i64],
-) -> Result<u64, sqlx::Error> {
+) -> sqlx::Result<u64> {
     if ids.is_empty() {
         return Ok(0);
     }

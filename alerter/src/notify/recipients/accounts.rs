@@ -31,7 +31,7 @@ pub struct AccountFault {
 }
 
 /// Reads the table.
-pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>, sqlx::Error> {
+pub(super) async fn load(tables: &PlatformTables) -> sqlx::Result<Arc<TenantAccounts>> {
     let rows = tables.rows("t_wechat_alarm_config", "ORDER BY id").await?;
     Ok(Arc::new(loaded(&rows)))
 }

@@ -47,7 +47,7 @@ impl AddressBook {
         &self,
         customer_id: i64,
         users: impl IntoIterator<Item = i64>,
-    ) -> Result<Addresses, sqlx::Error> {
+    ) -> sqlx::Result<Addresses> {
         let mut found = Addresses::new();
         let mut asked = Vec::new();
         for user_id in users {
@@ -71,7 +71,7 @@ impl AddressBook {
         &self,
         customer_id: i64,
         users: &[i64],
-    ) -> Result<HashMap<i64, Vec<KnownAddress>>, sqlx::Error> {
+    ) -> sqlx::Result<HashMap<i64, Vec<KnownAddress>>> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT user_id, kind, address, \
              CAST(COALESCE(disabled_at > NOW() - INTERVAL {DISABLED_HOURS} HOUR, 0) AS SIGNED) \
@@ -112,7 +112,7 @@ impl AddressBook {
         &self,
         customer_id: i64,
         address: &Address,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> sqlx::Result<Option<String>> {
         let query = format!(
             "SELECT CAST(MAX(disabled_at) + INTERVAL {DISABLED_HOURS} HOUR AS CHAR) \
              FROM t_alert_recipient_address WHERE customer_id = ? AND kind = ? AND address = ? \
@@ -133,7 +133,7 @@ impl AddressBook {
         customers: &BTreeSet<i64>,
         channel: Channel,
         within: Duration,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "UPDATE t_alert_recipient_address SET disabled_at = NULL, disabled_errcode = NULL \
              WHERE kind = ",
@@ -162,7 +162,7 @@ pub async fn disable(
     address: &Address,
     is_default: bool,
     errcode: Option<i64>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if is_default {
         sqlx::query(
             "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \

@@ -58,7 +58,7 @@ pub struct Directory {
 }
 
 /// Reads the accounts of all tenants.
-pub async fn all_accounts(pool: MySqlPool) -> Result<Arc<TenantAccounts>, sqlx::Error> {
+pub async fn all_accounts(pool: MySqlPool) -> sqlx::Result<Arc<TenantAccounts>> {
     accounts::load(&PlatformTables(pool)).await
 }
 

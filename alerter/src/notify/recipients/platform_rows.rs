@@ -74,7 +74,7 @@ impl PlatformTables {
         &self,
         table: &'static str,
         condition: &str,
-    ) -> Result<Vec<PlatformRow>, sqlx::Error> {
+    ) -> sqlx::Result<Vec<PlatformRow>> {
         let query = format!("SELECT * FROM {table} {condition} LIMIT {}", ROWS_MAX + 1);
         let is_missing = |number: u16| MISSING_CODES.contains(&number);
         // As text, every column of every variant comes in one form.
@@ -98,7 +98,7 @@ impl PlatformTables {
         &self,
         table: &'static str,
         ids: &[i64],
-    ) -> Result<HashMap<i64, PlatformRow>, sqlx::Error> {
+    ) -> sqlx::Result<HashMap<i64, PlatformRow>> {
         let rows = self.rows(table, &format!("WHERE id IN ({})", id_list(ids))).await?;
         Ok(rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect())
     }

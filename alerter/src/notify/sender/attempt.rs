@@ -53,11 +53,7 @@ impl Sender {
     }
 
     /// Looks up what decides about a notification, and what its message reports of other rows.
-    async fn facts(
-        &self,
-        job: &mut SendJob<'_>,
-        recent: RecentSends,
-    ) -> Result<SendFacts, sqlx::Error> {
+    async fn facts(&self, job: &mut SendJob<'_>, recent: RecentSends) -> sqlx::Result<SendFacts> {
         let notification = job.notification;
         if let Some(notice) = &mut job.notice
             && notification.leads()

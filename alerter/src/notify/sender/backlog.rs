@@ -61,7 +61,7 @@ impl Sender {
 
     /// Groups the rows that wait for a person into a digest, and drops those that are over. Returns
     /// false if all go by themselves.
-    async fn digest(&self, whom: (i64, &str)) -> Result<bool, sqlx::Error> {
+    async fn digest(&self, whom: (i64, &str)) -> sqlx::Result<bool> {
         let ids = self.outbox.waiting(whom).await?;
         if ids.len() < LINES_MIN {
             return Ok(false);
@@ -99,7 +99,7 @@ async fn group(
     connection: &mut MySqlConnection,
     whom: (i64, &str),
     ids: &[i64],
-) -> Result<Option<[u64; 2]>, sqlx::Error> {
+) -> sqlx::Result<Option<[u64; 2]>> {
     let waiting = digest_rows::lock(connection, whom, ids).await?;
     let ids: Vec<i64> = waiting.iter().map(|row| row.id).collect();
     if ids.len() < LINES_MIN {

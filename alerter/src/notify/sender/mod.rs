@@ -139,7 +139,7 @@ impl Sender {
 
     /// Claims due rows for which there are free slots, and begins to send them. Returns false if
     /// there are none.
-    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
+    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> sqlx::Result<bool> {
         sends.end_all();
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let full = sends.slots.full_channels();
@@ -182,7 +182,7 @@ impl Sender {
         &self,
         chosen: &[SendSlot],
         slots: &SendSlots,
-    ) -> Result<HashMap<RecipientKey, RecentSends>, sqlx::Error> {
+    ) -> sqlx::Result<HashMap<RecipientKey, RecentSends>> {
         let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
         // A chosen row that may have arrived is the message that it counts as.
         let own: Vec<i64> = slots.live().chain(chosen).map(|slot| slot.id).collect();

@@ -231,7 +231,7 @@ impl Sender {
         account: &Account,
         channel: Channel,
         errcode: Option<i64>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         let name = account.name.as_str();
         let customers = self.gates.customers(name);
         if !self.gates.refuses_all(name) {
@@ -249,7 +249,7 @@ impl Sender {
 
     /// Routes unrouted notifications that are due. One that fails stays unrouted until its lease is
     /// over, and delays no other.
-    async fn route_unrouted(&self) -> Result<(), sqlx::Error> {
+    async fn route_unrouted(&self) -> sqlx::Result<()> {
         for notification in self.outbox.claim_unrouted().await? {
             match self.route_again(&notification).await {
                 Ok(Outcome::Over) => count_over(1),

@@ -72,13 +72,13 @@ impl SilenceRow {
 }
 
 /// Returns the server's clock.
-pub async fn now_ms(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
+pub async fn now_ms(connection: &mut MySqlConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW_MS}"))).fetch_one(connection).await
 }
 
 /// Returns the silences in effect or planned. Of more than [`UNFINISHED_MAX`], the newest have no
 /// effect. `alerter silence add` adds no more, so only other programs can create so many.
-pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>, sqlx::Error> {
+pub async fn unfinished(connection: &mut MySqlConnection) -> sqlx::Result<Vec<Silence>> {
     let query = format!(
         "SELECT customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
          WHERE ends_at > {NOW_MS} AND ended_at IS NULL ORDER BY id LIMIT {}",
@@ -91,7 +91,7 @@ pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>
 }
 
 /// Counts the silences in effect or planned.
-pub async fn count_unfinished(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
+pub async fn count_unfinished(connection: &mut MySqlConnection) -> sqlx::Result<i64> {
     let query = format!(
         "SELECT COUNT(*) FROM t_alert_silence WHERE ends_at > {NOW_MS} AND ended_at IS NULL"
     );
@@ -99,10 +99,7 @@ pub async fn count_unfinished(connection: &mut MySqlConnection) -> Result<i64, s
 }
 
 /// Adds a silence and returns its id.
-pub async fn add(
-    connection: &mut MySqlConnection,
-    silence: &NewSilence,
-) -> Result<i64, sqlx::Error> {
+pub async fn add(connection: &mut MySqlConnection, silence: &NewSilence) -> sqlx::Result<i64> {
     let query = format!(
         "INSERT INTO t_alert_silence (customer_id, device_sn, rule_id, reason, author, starts_at, \
          ends_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, {NOW_MS})"
@@ -122,7 +119,7 @@ pub async fn add(
 }
 
 /// Ends a silence in effect or planned. Returns whether `id` was such a silence.
-pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx::Error> {
+pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> sqlx::Result<bool> {
     let query = format!(
         "UPDATE t_alert_silence SET ended_at = {NOW_MS}, ended_by = ? \
          WHERE id = ? AND ended_at IS NULL AND ends_at > {NOW_MS}"
@@ -132,7 +129,7 @@ pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx
 }
 
 /// Returns the row with this id.
-pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<SilenceRow>, sqlx::Error> {
+pub async fn find(pool: &MySqlPool, id: i64) -> sqlx::Result<Option<SilenceRow>> {
     let query = format!("SELECT {COLUMNS} FROM t_alert_silence WHERE id = ?");
     sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(pool).await
 }
@@ -143,7 +140,7 @@ pub async fn list(
     connection: &mut MySqlConnection,
     all: bool,
     max: usize,
-) -> Result<Vec<SilenceRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<SilenceRow>> {
     let query = format!(
         "SELECT {COLUMNS} FROM t_alert_silence \
          WHERE ? OR (ends_at > {NOW_MS} AND ended_at IS NULL) ORDER BY id DESC LIMIT {max}"
@@ -155,7 +152,7 @@ const COLUMNS: &str = "id, customer_id, device_sn, rule_id, reason, author, star
      ended_at, ended_by, created_at";
 
 /// Removes rows whose end is long past.
-pub async fn remove_old(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+pub async fn remove_old(connection: &mut MySqlConnection) -> sqlx::Result<u64> {
     let query = format!(
         "DELETE FROM t_alert_silence WHERE ends_at < {NOW_MS} - {} LIMIT {REMOVED_MAX}",
         KEPT_DAYS * 86_400_000

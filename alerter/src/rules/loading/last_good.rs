@@ -43,7 +43,7 @@ impl LastGoodStore {
     }
 
     /// Returns the fingerprint and the start of every stored version, by rule.
-    pub async fn known(&self) -> Result<HashMap<i64, VersionStamp>, sqlx::Error> {
+    pub async fn known(&self) -> sqlx::Result<HashMap<i64, VersionStamp>> {
         let rows: Vec<(i64, String, i64)> = sqlx::query_as(
             // A version of the alerter without this column leaves it 0.
             "SELECT rule_id, fingerprint, IF(counted_from = 0, \
@@ -58,7 +58,7 @@ impl LastGoodStore {
     }
 
     /// Returns the stored versions of these rules.
-    pub async fn versions(&self, rules: &[i64]) -> Result<Vec<StoredVersion>, sqlx::Error> {
+    pub async fn versions(&self, rules: &[i64]) -> sqlx::Result<Vec<StoredVersion>> {
         let mut versions = Vec::new();
         for rules in rules.chunks(ROWS_MAX) {
             let select = "SELECT rule_id, `fields`, \
@@ -71,7 +71,7 @@ impl LastGoodStore {
     }
 
     /// Stores these versions, at most [`ROWS_MAX`].
-    pub async fn put(&self, versions: &[GoodVersion]) -> Result<(), sqlx::Error> {
+    pub async fn put(&self, versions: &[GoodVersion]) -> sqlx::Result<()> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_rule_last_good (source, rule_id, `fields`, fingerprint, counted_from) ",
         );
@@ -83,7 +83,7 @@ impl LastGoodStore {
     }
 
     /// Removes the stored versions of these rules, at most [`ROWS_MAX`].
-    pub async fn remove(&self, rules: &[i64]) -> Result<(), sqlx::Error> {
+    pub async fn remove(&self, rules: &[i64]) -> sqlx::Result<()> {
         self.of_rules("DELETE", rules).build().execute(&self.pool).await.map(drop)
     }
 

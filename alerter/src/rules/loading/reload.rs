@@ -163,7 +163,7 @@ impl RuleReloader {
     }
 
     /// Brings the store in line with the accepted versions.
-    async fn store_versions(&mut self, diff: StoreDiff) -> Result<(), sqlx::Error> {
+    async fn store_versions(&mut self, diff: StoreDiff) -> sqlx::Result<()> {
         for versions in diff.put.chunks(ROWS_MAX) {
             self.store.put(versions).await?;
             self.accepted.stored(versions, &[]);
@@ -176,7 +176,7 @@ impl RuleReloader {
     }
 
     /// Tracks whether the store is reachable. An outage is logged once.
-    fn reached<T>(&mut self, result: Result<T, sqlx::Error>) -> Option<T> {
+    fn reached<T>(&mut self, result: sqlx::Result<T>) -> Option<T> {
         let was_unreachable = std::mem::replace(&mut self.unreachable, result.is_err());
         if let Err(error) = &result {
             counter!(names::LAST_GOOD_ERRORS).increment(1);

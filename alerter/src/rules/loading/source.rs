@@ -58,7 +58,7 @@ async fn load(pool: &MySqlPool) -> anyhow::Result<Vec<CheckedRule>> {
 }
 
 /// Returns a row as fields. A column that the variant does not have is absent.
-fn fields(row: &MySqlRow) -> Result<Map<String, Value>, sqlx::Error> {
+fn fields(row: &MySqlRow) -> sqlx::Result<Map<String, Value>> {
     let mut fields = Map::new();
     for column in row.columns() {
         let text: Option<String> = row.try_get_unchecked(column.ordinal())?;
