@@ -184,8 +184,7 @@ pub async fn change(
         .bind(ids.org_id)
         .bind(ids.customer_id.unwrap_or_default()),
     };
-    query.bind(key.as_str()).execute(connection).await?;
-    Ok(())
+    query.bind(key.as_str()).execute(connection).await.map(drop)
 }
 
 /// Alerts of one statement, at most.

@@ -57,8 +57,7 @@ pub async fn add(
     {
         query = query.bind(recipient.address.to_string());
     }
-    query.execute(&mut *connection).await?;
-    Ok(())
+    query.execute(&mut *connection).await.map(drop)
 }
 
 /// Gives what waits of the episode the severity of the notification behind it, and makes it due.

@@ -96,8 +96,7 @@ pub async fn fold(connection: &mut MySqlConnection, moment: &Moment) -> sqlx::Re
         " GROUP BY digest_id) AS folded ON folded.digest_id = leader.id \
          SET leader.severity = GREATEST(leader.severity, folded.severity)",
     );
-    query.build().execute(connection).await?;
-    Ok(())
+    query.build().execute(connection).await.map(drop)
 }
 
 /// Makes the message of `leader` report rows: `rows` ends before the `IN (…)` of their ids. Returns

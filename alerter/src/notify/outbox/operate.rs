@@ -181,8 +181,7 @@ async fn log_drop(connection: &mut MySqlConnection, ids: &[i64], reason: &str) -
     query.push(" OR digest_id");
     push_in(&mut query, ids);
     query.push(") AS dropped ON alert.dedup_key = dropped.episode_key");
-    query.build().execute(connection).await?;
-    Ok(())
+    query.build().execute(connection).await.map(drop)
 }
 
 #[cfg(test)]

@@ -308,8 +308,7 @@ pub async fn finish(
          WHERE state IN ('refused', 'unrouted') AND id = ?",
         milliseconds(wait)
     );
-    sqlx::query(sqlx::AssertSqlSafe(query)).bind(id).execute(connection).await?;
-    Ok(())
+    sqlx::query(sqlx::AssertSqlSafe(query)).bind(id).execute(connection).await.map(drop)
 }
 
 #[cfg(test)]

@@ -318,6 +318,5 @@ pub async fn end_rows(
     query.push_bind(cut(reason, REASON_BYTES_MAX));
     query.push(" WHERE state IN ('pending', 'in_digest', 'unrouted') AND id");
     push_in(&mut query, ids);
-    query.build().execute(connection).await?;
-    Ok(())
+    query.build().execute(connection).await.map(drop)
 }
