@@ -9,7 +9,7 @@ use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use crate::engine::device::{Device, RuleState, VitalTimes, tenant};
 use crate::engine::episode::evaluate::{EvaluationState, evaluate};
-use crate::engine::episode::{Episode, StepContext, Transition};
+use crate::engine::episode::{Episode, StepContext, Stepped};
 use crate::engine::ladder;
 use crate::engine::outcome::{Arrival, Change, EventTime, MovedEpisode};
 use crate::engine::owed::index::TouchedStates;
@@ -43,7 +43,7 @@ impl RuleStep<'_> {
         touched: &mut TouchedStates,
         (episode, mut memory): (Episode, Option<EvaluationState>),
         verdict: Verdict,
-        advance: impl FnOnce(Episode, &StepContext<'_>) -> (Episode, Option<Transition>),
+        advance: impl FnOnce(Episode, &StepContext<'_>) -> Stepped,
     ) -> Result<Option<Change>, Ids> {
         let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms }, rules } = *self;
         let prior = device.tracked.get(&rule.id);
@@ -73,6 +73,7 @@ impl RuleStep<'_> {
         let inhibited = |severity| ladder::is_inhibited(rungs, (rule, severity), &verdict);
         let context = StepContext {
             policy: &rule.policy,
+            verdict,
             at: at.ms,
             wall,
             route: &route,
@@ -161,8 +162,7 @@ pub(super) fn step(
         rules,
     };
     let state = (before, memory);
-    let change = step.make(device, touched, state, verdict, |one, now| one.step(now, &verdict))?;
-    Ok((verdict, change))
+    Ok((verdict, step.make(device, touched, state, verdict, Episode::step)?))
 }
 
 /// Makes the first notification of an open episode whose rule was inhibited until this reading.
@@ -186,7 +186,7 @@ pub(super) fn step_down(
     let (Some((vital, value)), Some(state)) = (value, state) else { return Ok(None) };
     let state = (state.episode.clone(), state.memory.clone());
     let verdict = Verdict::Between(Measurement { vital, value });
-    step.make(device, touched, state, verdict, |episode, now| episode.step_down(now, &verdict))
+    step.make(device, touched, state, verdict, Episode::step_down)
 }
 
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may

@@ -8,7 +8,6 @@ pub mod condition_state;
 pub mod evaluate;
 pub mod notify_history;
 mod open;
-pub mod owed;
 pub mod pressure_state;
 pub mod transition;
 pub mod value_window;
@@ -32,6 +31,9 @@ pub struct Episode {
     past: NotifyHistory,
 }
 
+/// An episode after a step, and the transition that the step has made.
+pub type Stepped = (Episode, Option<Transition>);
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Phase {
@@ -54,24 +56,20 @@ impl Phase {
 
 impl Episode {
     /// Advances the episode by one verdict.
-    pub fn step(mut self, now: &StepContext<'_>, verdict: &Verdict) -> (Self, Option<Transition>) {
+    pub fn step(mut self, now: &StepContext<'_>) -> Stepped {
         if let Some(open) = self.phase.open_mut() {
-            open.saw(verdict);
+            open.saw(&now.verdict);
         }
         let Self { phase, mut past } = self;
-        if *verdict != Verdict::Absent {
+        if now.verdict != Verdict::Absent {
             past.turn_back(now.at);
         }
-        match (phase, verdict) {
+        match (phase, now.verdict) {
             (phase, Verdict::Absent) => (Self { phase, past }, None),
-            (Phase::Quiet, Verdict::Breach { may_open, .. }) => {
-                Self::run(now, Vec::new(), past, verdict, *may_open)
-            }
-            (Phase::Pending(run), Verdict::Breach { may_open, .. }) => {
-                Self::run(now, run, past, verdict, *may_open)
-            }
+            (Phase::Quiet, Verdict::Breach { .. }) => Self::run(now, Vec::new(), past),
+            (Phase::Pending(run), Verdict::Breach { .. }) => Self::run(now, run, past),
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Breach { .. }) => {
-                Self::breach_again(now, open, past, verdict)
+                Self::breach_again(now, open, past)
             }
             (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
                 // Drop history that can no longer suppress a notification, so that the row can be
@@ -89,24 +87,19 @@ impl Episode {
         }
     }
 
-    fn run(
-        now: &StepContext<'_>,
-        mut run: Vec<i64>,
-        mut past: NotifyHistory,
-        verdict: &Verdict,
-        may_open: bool,
-    ) -> (Self, Option<Transition>) {
-        let StepContext { policy, at, .. } = *now;
+    fn run(now: &StepContext<'_>, mut run: Vec<i64>, mut past: NotifyHistory) -> Stepped {
+        let StepContext { policy, at, verdict, .. } = *now;
         run.push(at);
         run.retain(|breach| at - breach <= policy.window_ms);
         // Outside the effective hours a run continues without an opening. Only its last breaches
         // matter.
         let surplus = run.len().saturating_sub(policy.trend);
         run.drain(..surplus);
+        let may_open = matches!(verdict, Verdict::Breach { may_open: true, .. });
         if run.len() < policy.trend || !may_open {
             return (Self { phase: Phase::Pending(run), past }, None);
         }
-        let (open, transition) = OpenEpisode::opened(now, &mut past, verdict);
+        let (open, transition) = OpenEpisode::opened(now, &mut past);
         (Self { phase: Phase::Firing(open), past }, Some(transition))
     }
 
@@ -115,11 +108,10 @@ impl Episode {
         now: &StepContext<'_>,
         mut open: OpenEpisode,
         mut past: NotifyHistory,
-        verdict: &Verdict,
-    ) -> (Self, Option<Transition>) {
+    ) -> Stepped {
         past.end_flapping(now.policy, now.at);
-        let transition = match open.escalate(now, &mut past, verdict) {
-            None if open.is_due(now, &past) => open.notify(now, &mut past, verdict),
+        let transition = match open.escalate(now, &mut past) {
+            None if open.is_due(now, &past) => open.notify(now, &mut past),
             escalated => escalated,
         };
         (Self { phase: Phase::Firing(open), past }, transition)
@@ -130,7 +122,7 @@ impl Episode {
         open: OpenEpisode,
         clear: u32,
         mut past: NotifyHistory,
-    ) -> (Self, Option<Transition>) {
+    ) -> Stepped {
         if clear < now.policy.clear_after {
             return (Self { phase: Phase::Recovering(open, clear), past }, None);
         }
@@ -143,11 +135,11 @@ impl Episode {
     }
 
     /// Tries to notify what an open episode owes, without a reading, unless it is inhibited.
-    pub fn look(mut self, now: &StepContext<'_>) -> (Self, Option<Transition>) {
+    pub fn look(mut self, now: &StepContext<'_>) -> Stepped {
         let Self { phase, past } = &mut self;
         let open = phase.open_mut().filter(|open| open.owed().is_some());
         let open = open.filter(|open| !(now.inhibited)(open.severity));
-        let transition = open.and_then(|open| open.notify(now, past, &Verdict::Absent));
+        let transition = open.and_then(|open| open.notify(now, past));
         // The wall clock may be ahead of the next reading, so what it shows is not recorded.
         let flapping = past.is_flapping_at(now.policy, now.at);
         (self, transition.map(|transition| Transition { flapping, ..transition }))
@@ -155,16 +147,12 @@ impl Episode {
 
     /// Makes the first notification of an open episode whose rule was inhibited until now, if one is
     /// due. The reading need not breach the rule.
-    pub fn step_down(
-        mut self,
-        now: &StepContext<'_>,
-        verdict: &Verdict,
-    ) -> (Self, Option<Transition>) {
+    pub fn step_down(mut self, now: &StepContext<'_>) -> Stepped {
         let Self { phase, past } = &mut self;
         past.end_flapping(now.policy, now.at);
         let open = phase.open_mut().filter(|open| open.is_held_back(now, past));
         let open = open.filter(|open| !(now.inhibited)(open.severity));
-        let transition = open.and_then(|open| open.notify(now, past, verdict));
+        let transition = open.and_then(|open| open.notify(now, past));
         (self, transition)
     }
 
@@ -176,7 +164,7 @@ impl Episode {
     }
 
     /// Closes the episode without a notification, because the rule changed. The cooldown continues.
-    pub fn supersede(self) -> (Self, Option<Transition>) {
+    pub fn supersede(self) -> Stepped {
         let (open, past) = self.split();
         let superseded = TransitionKind::Superseded;
         let transition = open.map(|mut open| open.transition(superseded, None, &past));
@@ -185,7 +173,7 @@ impl Episode {
 
     /// Closes an open episode because its device has fallen silent. Notifies if the episode has a
     /// notification and flapping does not suppress it.
-    pub fn close_stale(self) -> (Self, Option<Transition>) {
+    pub fn close_stale(self) -> Stepped {
         let (open, mut past) = self.split();
         let transition = open.map(|open| open.ended(TransitionKind::Stale, &mut past));
         (Self { phase: Phase::Quiet, past }, transition)

@@ -5,9 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::notify_history::NotifyHistory;
-use crate::engine::episode::owed::OwedNotification;
 use crate::engine::episode::transition::{StepContext, Transition, TransitionKind};
-use crate::engine::routing::{Routed, is_late};
+use crate::engine::routing::{OwedReason, Routed, is_late};
 use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
@@ -32,11 +31,7 @@ pub struct OpenEpisode {
 
 impl OpenEpisode {
     /// Opens an episode.
-    pub(super) fn opened(
-        now: &StepContext<'_>,
-        past: &mut NotifyHistory,
-        verdict: &Verdict,
-    ) -> (Self, Transition) {
+    pub(super) fn opened(now: &StepContext<'_>, past: &mut NotifyHistory) -> (Self, Transition) {
         past.opens(now.policy, now.at);
         let mut open = Self {
             opened_at: now.at,
@@ -48,7 +43,7 @@ impl OpenEpisode {
         };
         let due = past.may_open(now.policy, now.at);
         let inhibited = due && (now.inhibited)(open.severity);
-        let routed = (due && !inhibited).then(|| open.settle(false, now, past, verdict));
+        let routed = (due && !inhibited).then(|| open.settle(false, now, past));
         let transition = open.transition(TransitionKind::Opened, routed, past);
         (open, Transition { inhibited, ..transition })
     }
@@ -58,7 +53,6 @@ impl OpenEpisode {
         &mut self,
         now: &StepContext<'_>,
         past: &mut NotifyHistory,
-        verdict: &Verdict,
     ) -> Option<Transition> {
         let lasted = now.at - self.opened_at;
         let steps = now.policy.escalation.iter();
@@ -76,7 +70,7 @@ impl OpenEpisode {
             owed.on_watch = false;
         }
         let inhibited = (now.inhibited)(self.severity);
-        let routed = (!inhibited).then(|| self.settle(rise, now, past, verdict));
+        let routed = (!inhibited).then(|| self.settle(rise, now, past));
         let transition = self.transition(TransitionKind::Escalated, routed, past);
         Some(Transition { follow_up, eased, inhibited, ..transition })
     }
@@ -101,10 +95,9 @@ impl OpenEpisode {
         &mut self,
         now: &StepContext<'_>,
         past: &mut NotifyHistory,
-        verdict: &Verdict,
     ) -> Option<Transition> {
         let (was_notified, owed) = (self.notified, self.owed.as_deref().copied());
-        let routed = self.settle(false, now, past, verdict);
+        let routed = self.settle(false, now, past);
         let on_watch = owed.is_some_and(|owed| owed.on_watch);
         let is_recorded = match routed {
             Routed::Somebody => true,
@@ -121,16 +114,10 @@ impl OpenEpisode {
     }
 
     /// Settles whom a notification that is due reaches, before anything is scheduled by it.
-    fn settle(
-        &mut self,
-        rise: bool,
-        now: &StepContext<'_>,
-        past: &mut NotifyHistory,
-        verdict: &Verdict,
-    ) -> Routed {
+    fn settle(&mut self, rise: bool, now: &StepContext<'_>, past: &mut NotifyHistory) -> Routed {
         let routed = (now.route)();
         if let Routed::Nobody(reason) = routed {
-            let owed = || Box::new(OwedNotification::new(reason, now.at, verdict));
+            let owed = || Box::new(OwedNotification::new(reason, now));
             self.owed.get_or_insert_with(owed).tried(reason, rise);
             return routed;
         }
@@ -202,5 +189,45 @@ impl OpenEpisode {
         let late = told.map_or(opened_at, |told| told + policy.cooldown_ms);
         let late = Some(late).filter(|_| !self.notified);
         [step, repeat, late].into_iter().flatten().min()
+    }
+}
+
+/// What an open episode owes: a notification that was due and reached no one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OwedNotification {
+    /// Why the last try reached no one.
+    pub reason: OwedReason,
+    /// Event time at which the notification became due.
+    since: i64,
+    /// Whether a rise of the severity is owed, which concerns more people than a reminder.
+    rise: bool,
+    /// Whether the watch has the message, though the watch does not count.
+    on_watch: bool,
+    /// The latest verdict that had a value.
+    pub verdict: Verdict,
+}
+
+impl OwedNotification {
+    /// A notification that became due by a breach.
+    fn new(reason: OwedReason, now: &StepContext<'_>) -> Self {
+        Self { reason, since: now.at, rise: false, on_watch: false, verdict: now.verdict }
+    }
+
+    /// Takes over a try that reached no one. The watch has its message if recipients were looked
+    /// for.
+    fn tried(&mut self, reason: OwedReason, rise: bool) {
+        // A late breach was not tried, so it says nothing about the reason.
+        if reason != OwedReason::Late {
+            self.reason = reason;
+        }
+        self.rise |= rise;
+        self.on_watch |= reason.is_unreachable();
+    }
+
+    /// Keeps a later verdict.
+    fn saw(&mut self, verdict: &Verdict) {
+        if *verdict != Verdict::Absent {
+            self.verdict = *verdict;
+        }
     }
 }

@@ -92,23 +92,30 @@ fn a_late_opening_is_owed_until_a_young_breach_or_a_look() {
     let policy = policy();
     let wall = LATE_AFTER_MS + 60_000;
     let route = || Routed::Nobody(OwedReason::Late);
-    let late = StepContext { policy: &policy, at: 0, wall, route: &route, inhibited: &|_| false };
-    let (open, transition) = Episode::default().step(&late, &BREACH);
+    let late = StepContext {
+        policy: &policy,
+        verdict: BREACH,
+        at: 0,
+        wall,
+        route: &route,
+        inhibited: &|_| false,
+    };
+    let (open, transition) = Episode::default().step(&late);
     let transition = transition.unwrap();
     assert_eq!(transition.routed, Some(Routed::Nobody(OwedReason::Late)));
-    let (open, none) = open.step(&StepContext { at: 10_000, ..late }, &BREACH);
+    let (open, none) = open.step(&StepContext { at: 10_000, ..late });
     assert_eq!((none, open.owes()), (None, true), "a late breach is no try");
 
     let young = StepContext { at: 120_000, route: &|| Routed::Somebody, ..late };
     let look = StepContext { at: wall, ..young };
-    for (told, transition) in [open.clone().step(&young, &BREACH), open.clone().look(&look)] {
+    for (told, transition) in [open.clone().step(&young), open.clone().look(&look)] {
         let transition = transition.unwrap();
         assert!(transition.notify && transition.delayed, "it became due long ago");
         assert!(!told.owes() && !transition.on_watch);
-        let (_, end) = told.step(&late, &CLEAR);
+        let (_, end) = told.step(&StepContext { verdict: CLEAR, ..late });
         assert!(end.unwrap().notify && end.unwrap().delayed, "an end at any age, marked");
     }
-    let (_, end) = open.step(&young, &CLEAR);
+    let (_, end) = open.step(&StepContext { verdict: CLEAR, ..young });
     assert!(!end.unwrap().notify, "over while owed");
 }
 
@@ -117,17 +124,24 @@ fn a_look_starts_no_cooldown_of_a_device_whose_clock_is_slow() {
     let policy = Policy { repeat_ms: Some(600_000), ..policy() };
     let wall = 8 * 3_600_000;
     let (late, yes) = (|| Routed::Nobody(OwedReason::Late), || Routed::Somebody);
-    let opening = StepContext { policy: &policy, at: 0, wall, route: &late, inhibited: &|_| false };
-    let (open, _) = Episode::default().step(&opening, &BREACH);
+    let opening = StepContext {
+        policy: &policy,
+        verdict: BREACH,
+        at: 0,
+        wall,
+        route: &late,
+        inhibited: &|_| false,
+    };
+    let (open, _) = Episode::default().step(&opening);
     let at = |at: i64| StepContext { at, route: &yes, ..opening };
     let (told, transition) = open.look(&at(wall));
     assert!(transition.unwrap().notify);
-    let (going_on, none) = told.step(&at(70_000), &BREACH);
+    let (going_on, none) = told.step(&at(70_000));
     assert_eq!(none, None);
-    let (_, reminder) = going_on.clone().step(&at(670_000), &BREACH);
+    let (_, reminder) = going_on.clone().step(&at(670_000));
     assert!(reminder.unwrap().notify, "a reminder counts from the first reading after the look");
-    let (over, _) = going_on.step(&at(80_000), &CLEAR);
-    let (_, opened) = over.step(&at(670_000), &BREACH);
+    let (over, _) = going_on.step(&StepContext { verdict: CLEAR, ..at(80_000) });
+    let (_, opened) = over.step(&at(670_000));
     assert!(opened.unwrap().notify, "and so does the cooldown");
 }
 

@@ -42,8 +42,9 @@ pub(super) fn step(
     routed: Routed,
 ) -> (Episode, Option<Transition>) {
     let (route, inhibited) = (|| routed, |_| false);
-    let now = StepContext { policy, at, wall: at, route: &route, inhibited: &inhibited };
-    episode.step(&now, verdict)
+    let verdict = *verdict;
+    let now = StepContext { policy, verdict, at, wall: at, route: &route, inhibited: &inhibited };
+    episode.step(&now)
 }
 
 /// Runs verdicts given as `(second, verdict)`. Returns the transitions as `second: word`, with `!`

@@ -1,5 +1,5 @@
-//! The transitions of an episode: the changes that are recorded and notified, and the circumstances of
-//! the steps that make them.
+//! The steps of an episode: their circumstances, and the transitions that they make, which are recorded
+//! and notified.
 //!
 //! Pure. [`super::Episode`] decides which transition a verdict leads to.
 
@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::engine::routing::Routed;
 use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
+use crate::rules::verdict::Verdict;
 
 /// The circumstances of a step.
 #[derive(Clone, Copy)]
 pub struct StepContext<'a> {
     /// The rule's policy.
     pub policy: &'a Policy,
+    /// The rule's verdict.
+    pub verdict: Verdict,
     /// Event time of the step.
     pub at: i64,
     /// Wall clock of the step. The difference is the age of the event.

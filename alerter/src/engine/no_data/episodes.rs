@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ljwx_reading::Ids;
 
 use crate::engine::device::{Device, tenant};
+use crate::engine::episode::Episode;
 use crate::engine::outcome::Change;
 use crate::engine::owed::index::TouchedStates;
 use crate::engine::step::RuleStep;
@@ -65,7 +66,7 @@ pub fn advance(
 ) -> Result<Option<Change>, Ids> {
     let tracked = device.tracked.get(&step.rule.id);
     let episode = tracked.map(|tracked| tracked.episode.clone()).unwrap_or_default();
-    step.make(device, touched, (episode, None), verdict, |episode, now| episode.step(now, &verdict))
+    step.make(device, touched, (episode, None), verdict, Episode::step)
 }
 
 /// Returns the verdict on a device that is silent at `at`.

@@ -1,7 +1,7 @@
 //! Finds the episodes that owe a notification, so that a look costs the owed and not the devices.
 //!
 //! Pure. Kept in memory only: a restart begins the waits again. What is owed is part of the episode,
-//! see [`crate::engine::episode::owed`].
+//! see [`crate::engine::episode`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

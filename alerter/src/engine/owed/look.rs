@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Ids;
 
 use crate::engine::device::{RuleState, tenant};
+use crate::engine::episode::Episode;
 use crate::engine::no_data::episodes::{next_look, silence};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
 use crate::engine::owed::index::{EpisodePlace, OWED_INTERVAL_MS};
@@ -69,11 +70,11 @@ impl Partition {
         }
         let verdict = match window_ms {
             Some(window_ms) => silence(device, window_ms, at.ms, true),
-            None => owed.verdict(),
+            None => owed.verdict,
         };
         let step = RuleStep { rule, device_sn, at, routing, rules };
         let touched = &mut self.touched;
-        let look = step.make(device, touched, (episode, memory), verdict, |one, now| one.look(now));
+        let look = step.make(device, touched, (episode, memory), verdict, Episode::look);
         if window_ms.is_some() && matches!(look, Ok(Some(_))) {
             self.deadlines.schedule(device_sn, *rule_id, next_look(device, rule, at.ms));
         }

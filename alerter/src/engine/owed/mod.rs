@@ -1,6 +1,6 @@
 //! Episodes that owe a notification: which they are, and trying them without readings.
 //!
-//! Pure. [`crate::engine::episode::owed`] decides what an episode owes.
+//! Pure. [`crate::engine::episode`] decides what an episode owes.
 
 pub mod index;
 mod look;
