@@ -2,7 +2,6 @@
 //!
 //! Prints what the person sees and what the platform answers. Writes no row.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -17,7 +16,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::recipients::kind;
-use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::address::{self, Address};
 use crate::notify::notice::Notice;
@@ -166,28 +164,13 @@ pub async fn run(config: &SendTestArgs) -> anyhow::Result<ExitCode> {
 /// Returns the notice of a test message.
 fn notice(what: TestMessage, severity: Severity, wall: DateTime) -> Notice {
     let opened = Notice {
-        transition: TransitionKind::Opened,
-        severity,
-        flapping: false,
-        vital: Vital::HeartRate,
         value: Some(151.0),
         bound: Some(140.0),
-        eased: false,
-        goes_on: None,
-        silence: Silence::default(),
         device_sn: DEVICE.to_owned(),
         user: WEARER.to_owned(),
-        ward: None,
-        wall,
         text: TEXT.to_owned(),
-        delayed: false,
-        repeat: false,
         test: true,
-        since: None,
-        plain_fields: BTreeSet::new(),
-        digest_of: None,
-        beside: Vec::new(),
-        routing: None,
+        ..Notice::new(TransitionKind::Opened, severity, Vital::HeartRate, wall)
     };
     let resolved = Notice {
         transition: TransitionKind::Resolved,

@@ -115,24 +115,17 @@ fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> Que
 pub fn text(notice: &Notice, is_wearer: bool) -> String {
     let Notice { device_sn, user, .. } = notice;
     let (sign, level) = (notice.sign(), notice.severity.label());
+    let urgent = |what: String| format!("设备{device_sn}{what}，严重级别：{level}，请及时处理。");
     let news = match notice.transition {
         TransitionKind::Opened | TransitionKind::Superseded if notice.flapping => {
-            format!("设备{device_sn}反复发生{sign}告警，严重级别：{level}，请及时处理。")
+            urgent(format!("反复发生{sign}告警"))
         }
-        TransitionKind::Opened | TransitionKind::Superseded => {
-            format!("设备{device_sn}发生{sign}告警，严重级别：{level}，请及时处理。")
-        }
-        TransitionKind::Notified => {
-            format!("设备{device_sn}{sign}告警持续，严重级别：{level}，请及时处理。")
-        }
-        TransitionKind::Escalated => {
-            format!("设备{device_sn}{sign}告警级别变更，严重级别：{level}，请及时处理。")
-        }
+        TransitionKind::Opened | TransitionKind::Superseded => urgent(format!("发生{sign}告警")),
+        TransitionKind::Notified => urgent(format!("{sign}告警持续")),
+        TransitionKind::Escalated => urgent(format!("{sign}告警级别变更")),
         TransitionKind::Resolved if notice.goes_on.is_some() => {
-            format!(
-                "设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。",
-                level = notice.level()
-            )
+            let level = notice.level();
+            format!("设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。")
         }
         TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
         TransitionKind::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),

@@ -90,6 +90,39 @@ pub struct Notice {
 const BESIDE_LINES_MAX: usize = 4;
 
 impl Notice {
+    /// A notice of what happened at `wall`, without value, text and people.
+    pub fn new(
+        transition: TransitionKind,
+        severity: Severity,
+        vital: Vital,
+        wall: DateTime,
+    ) -> Self {
+        Self {
+            transition,
+            severity,
+            flapping: false,
+            vital,
+            value: None,
+            bound: None,
+            eased: false,
+            goes_on: None,
+            silence: Silence::default(),
+            device_sn: String::new(),
+            user: String::new(),
+            ward: None,
+            wall,
+            text: String::new(),
+            delayed: false,
+            repeat: false,
+            test: false,
+            since: None,
+            plain_fields: BTreeSet::new(),
+            digest_of: None,
+            beside: Vec::new(),
+            routing: None,
+        }
+    }
+
     /// Returns the place of the notice among those of one message. What opens or goes on comes before
     /// what is over, and the most severe comes first. A step down goes on, as severe as what is left
     /// of it.

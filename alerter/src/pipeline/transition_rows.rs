@@ -4,7 +4,6 @@
 //! [`crate::pipeline::commit`] writes the rows, and [`ljwx_service::telemetry`] exports spans. The
 //! recipients are known by then.
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use jiff::SignedDuration;
@@ -203,11 +202,9 @@ fn notice(
     // People were not notified of the opening.
     let is_first = transition.to == TransitionKind::Notified && !transition.follow_up;
     let lasted = SignedDuration::from_millis(facts.lasted_ms);
+    let vital = rule.named_vital(measured);
     Notice {
-        transition: transition.to,
-        severity: transition.severity,
         flapping: transition.flapping,
-        vital: rule.named_vital(measured),
         value,
         // Of several conditions, the deciding one need not be the one to which the value belongs.
         bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
@@ -217,21 +214,16 @@ fn notice(
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
         ward: contacts.ward.as_deref().map(str::to_owned),
-        wall: change.at.wall,
         text,
         delayed: transition.delayed,
-        repeat: false,
-        test: false,
         since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
-        plain_fields: BTreeSet::new(),
-        digest_of: None,
-        beside: Vec::new(),
         routing: Some(Routing {
             user_id: change.ids.user_id,
             org_id: change.ids.org_id,
             channels: rule.channels,
             watch_counts,
         }),
+        ..Notice::new(transition.to, transition.severity, vital, change.at.wall)
     }
 }
 

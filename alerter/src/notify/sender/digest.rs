@@ -3,13 +3,12 @@
 //! Pure. [`super::backlog`] finds the rows and stores digests.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use ljwx_reading::wall_text;
 
 use super::decide::AGE_MAX;
-use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
@@ -135,29 +134,14 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         1 => worst.user.clone(),
         several => format!("{}等{several}人", shortened(&worst.user)),
     };
+    let transition = if is_over { worst.transition } else { TransitionKind::Opened };
+    let wall = alerts.iter().map(|member| member.notice.wall).max()?;
     Some(Notice {
-        transition: if is_over { worst.transition } else { TransitionKind::Opened },
-        severity,
-        flapping: false,
-        vital: worst.vital,
-        value: None,
-        bound: None,
-        eased: false,
-        goes_on: None,
-        silence: Silence::default(),
-        device_sn: String::new(),
         user,
-        ward: None,
-        wall: alerts.iter().map(|member| member.notice.wall).max()?,
         text: text(&alerts),
         delayed: members.iter().all(|member| is_old(member.row)),
-        repeat: false,
-        test: false,
-        since: None,
-        plain_fields: BTreeSet::new(),
         digest_of: Some(alerts.len()),
-        beside: Vec::new(),
-        routing: None,
+        ..Notice::new(transition, severity, worst.vital, wall)
     })
 }
 
