@@ -44,8 +44,7 @@ use crate::pipeline::{DELIVERIES_MAX, Pipeline};
 use crate::rules::loading::change_listener::{self, RuleChanges};
 use crate::rules::loading::reload::RuleReloader;
 use crate::rules::loading::shrinkage::SourceGuard;
-use crate::rules::loading::source::RuleSource;
-use crate::rules::loading::source_file;
+use crate::rules::loading::source::{self, RuleSource};
 
 /// An alerter that is ready to join its group.
 pub struct App {
@@ -235,6 +234,6 @@ impl App {
 /// that becomes invalid later leaves the rules as they are.
 fn rule_source(config: &RunConfig, pool: &MySqlPool) -> anyhow::Result<RuleSource> {
     let Some(path) = &config.rules_file else { return Ok(RuleSource::Table(pool.clone())) };
-    source_file::load(path).with_context(|| path.display().to_string())?;
+    source::load_file(path).with_context(|| path.display().to_string())?;
     Ok(RuleSource::File(path.clone()))
 }

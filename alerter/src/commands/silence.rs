@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::layout::{self, Column};
 use super::{DatabaseArgs, device_sn, print_found, wall};
+use crate::notify::outbox::milliseconds;
 use crate::notify::silences::table::{self, NewSilence, SilenceRow, UNFINISHED_MAX};
 
 /// Latest end of a silence after it was added, because a forgotten silence hides alerts.
@@ -167,12 +168,12 @@ impl SilenceAddArgs {
     /// Returns the silence to add at `now` of the server's clock.
     fn silence(&self, now: i64, zone: &TimeZone) -> anyhow::Result<NewSilence> {
         let starts_at = self.from.map_or(now, |from| from.at_ms(zone).max(now));
-        let lasting = |lasts: Duration| starts_at.saturating_add(millis(lasts));
+        let lasting = |lasts: Duration| starts_at.saturating_add(milliseconds(lasts));
         let ends_at = self.until.map(|until| until.at_ms(zone)).or(self.lasts.map(lasting));
         let ends_at = ends_at.context("say when it ends: --for or --until")?;
         ensure!(ends_at > starts_at, "--until must lie in the future, and after --from");
         ensure!(
-            ends_at <= now.saturating_add(millis(ENDS_WITHIN)),
+            ends_at <= now.saturating_add(milliseconds(ENDS_WITHIN)),
             "a silence must end within 30 days from now: add another one then"
         );
         Ok(NewSilence {
@@ -268,10 +269,6 @@ fn print(silences: &[ListedSilence<'_>], zone: &TimeZone, out: &mut impl Write) 
         ("reason (who)", Left, &reason),
     ];
     layout::table(silences, columns, out)
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -99,14 +99,6 @@ pub async fn save_partitions(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
 ) -> sqlx::Result<()> {
-    save_journal(connection, changes).await?;
-    save_clocks(connection, changes).await
-}
-
-async fn save_journal(
-    connection: &mut MySqlConnection,
-    changes: &[(i32, &StateChanges)],
-) -> sqlx::Result<()> {
     let mut added: Vec<(i32, &JournalRow)> = Vec::new();
     for (partition, changes) in changes {
         if changes.journal.whole {
@@ -130,7 +122,7 @@ async fn save_journal(
         });
         query.build().execute(&mut *connection).await?;
     }
-    Ok(())
+    save_clocks(connection, changes).await
 }
 
 /// Returns how many of these rows one statement takes, at least one.

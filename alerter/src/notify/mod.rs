@@ -9,7 +9,6 @@ pub mod notice_fields;
 pub mod operator_events;
 pub mod outbox;
 pub mod recipients;
-pub mod rejected_rows;
 pub mod row_bound;
 pub mod sender;
 pub mod silences;

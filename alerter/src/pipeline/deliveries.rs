@@ -109,7 +109,7 @@ impl Pipeline {
         };
         let since = SystemTime::now();
         let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
-        router.set_now(evaluated_ms);
+        router.now_ms = evaluated_ms;
         let ids = ids_of(reading, bound);
         let is_bound = ids.user_id.is_some() && reading.ids().user_id.is_none();
         let kafka_ms = delivery.kafka_ms;

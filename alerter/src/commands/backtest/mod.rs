@@ -29,8 +29,7 @@ use super::rules::mysql;
 use super::{print_found, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
-use crate::rules::loading::source::RuleSource;
-use crate::rules::loading::source_file;
+use crate::rules::loading::source::{self, RuleSource};
 use crate::rules::validation::RuleStatus;
 use report::{BacktestReport, NamedRules, print};
 use trial::{BacktestRun, Selection};
@@ -125,7 +124,7 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
 fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
-        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error:#}")])?;
+        source::load_file(path).map_err(|error| vec![format!("{flag} {name}: {error:#}")])?;
     let mut problems = Vec::new();
     for check in &checks {
         if let RuleStatus::Invalid(found) = &check.checked {

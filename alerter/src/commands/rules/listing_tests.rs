@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::commands::rules::print::print;
 use crate::rules::loading::last_good::StoredVersion;
-use crate::rules::loading::source_file;
+use crate::rules::loading::source;
 use crate::test_support::rule;
 
 const RULES: &str = "
@@ -23,7 +23,7 @@ fn snapshot() -> RulesSnapshot {
     let fields = r#"{"id": 103, "customer_id": 7, "physical_sign": "step", "threshold_max": 5}"#;
     let accepted_at = "2025-09-02 12:00:00".to_owned();
     let kept = StoredVersion { rule_id: 103, fields: fields.into(), accepted_at };
-    RulesSnapshot::new(source_file::parse(RULES).unwrap(), Some(vec![kept]))
+    RulesSnapshot::new(source::parse_file(RULES).unwrap(), Some(vec![kept]))
 }
 
 fn printed(customer_id: i64) -> String {
@@ -62,7 +62,7 @@ fn a_tenant_s_list_says_which_of_its_rules_are_probably_mistakes() {
 - {id: 1, physical_sign: stress, threshold_max: 70, severity_level: critical}
 - {id: 101, customer_id: 7, physical_sign: stress, threshold_max: 80, trend_duration: 10}
 ";
-    let snapshot = RulesSnapshot::new(source_file::parse(rules).unwrap(), None);
+    let snapshot = RulesSnapshot::new(source::parse_file(rules).unwrap(), None);
     let mut out = Vec::new();
     let listing = RuleListing::new(&snapshot, 7);
     print(&listing, &mut out).unwrap();

@@ -29,4 +29,4 @@ pub(crate) use retention::KEPT_DAYS;
 pub use retention::remove_old;
 pub use settle::{Attempt, Settlement, end_rows, settle};
 pub(crate) use table::NOW_MS;
-pub use table::{Outbox, RECIPIENT_LIMIT, from_milliseconds};
+pub use table::{Outbox, RECIPIENT_LIMIT, from_milliseconds, milliseconds};

@@ -44,7 +44,7 @@ impl Outbox {
 }
 
 /// A time in the unit of the table's columns.
-pub(super) fn milliseconds(time: Duration) -> i64 {
+pub fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

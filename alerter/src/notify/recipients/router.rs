@@ -26,18 +26,13 @@ pub struct PeopleRouter {
     /// twice: before a step, and for its rows. So the first answer holds for the batch.
     resting: HashMap<String, bool>,
     /// This process's clock, in milliseconds. Silences depend on it.
-    now_ms: i64,
+    pub now_ms: i64,
 }
 
 impl PeopleRouter {
     /// A router that knows no contacts.
     pub fn new(silences: ActiveSilences, limits: Arc<AccountLimits>, now_ms: i64) -> Self {
         Self { silences, limits, contacts: HashMap::new(), resting: HashMap::new(), now_ms }
-    }
-
-    /// Answers as of `now_ms` from now on.
-    pub fn set_now(&mut self, now_ms: i64) {
-        self.now_ms = now_ms;
     }
 
     /// Returns the number of ids whose contacts are known.

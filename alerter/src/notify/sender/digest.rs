@@ -13,6 +13,7 @@ use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
 use crate::notify::outbox::{from_milliseconds, is_end};
+use crate::notify::wechat::escape::shortened;
 
 /// Fewest alerts that a digest names. A single alert goes by itself.
 pub const LINES_MIN: usize = 2;
@@ -20,8 +21,9 @@ pub const LINES_MIN: usize = 2;
 /// Alerts that a digest names. Further alerts are only counted.
 const LINES_MAX: usize = 20;
 
-/// Characters of a name that stands for several people. An official account's field has 20 in all.
-const NAME_CHARS_MAX: usize = 12;
+/// Characters of a name that stands for several people, the mark of a cut included. An official
+/// account's field has 20 in all.
+const NAME_CHARS_MAX: usize = 13;
 
 /// A row that goes into a digest.
 #[derive(Debug, Clone)]
@@ -132,7 +134,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
     let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
     let user = match users.len() {
         1 => worst.user.clone(),
-        several => format!("{}等{several}人", shortened(&worst.user)),
+        several => format!("{}等{several}人", shortened(&worst.user, NAME_CHARS_MAX)),
     };
     let transition = if is_over { worst.transition } else { TransitionKind::Opened };
     let wall = alerts.iter().map(|member| member.notice.wall).max()?;
@@ -143,14 +145,6 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         digest_of: Some(alerts.len()),
         ..Notice::new(transition, severity, worst.vital, wall)
     })
-}
-
-/// Shortens a name to leave room for the number of people that it stands for.
-fn shortened(user: &str) -> String {
-    match user.char_indices().nth(NAME_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &user[..end]),
-        None => user.to_owned(),
-    }
 }
 
 /// Writes the digest's text. `alerts` is sorted by level.

@@ -6,5 +6,4 @@ pub mod reload;
 pub mod shrinkage;
 pub mod snapshot;
 pub mod source;
-pub mod source_file;
 pub mod versions;

@@ -88,7 +88,7 @@ impl RulesSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::loading::source_file;
+    use crate::rules::loading::source;
 
     const FILE: &str = "[{id: 1, physical_sign: stress, threshold_max: 70},
         {id: 2, customer_id: 7, physical_sign: stress, threshold_max: oops},
@@ -103,7 +103,7 @@ mod tests {
     fn refused_rules_stand_by_their_last_good_version_and_say_so() {
         let kept = version(2, r#"{"id": 2, "physical_sign": "stress", "threshold_max": 60}"#);
         let outdated = version(3, r#"{"id": 3, "physical_sign": "mood"}"#);
-        let checks = || source_file::parse(FILE).unwrap();
+        let checks = || source::parse_file(FILE).unwrap();
         let snapshot = RulesSnapshot::new(checks(), Some(vec![kept, outdated]));
         let numbers: Vec<_> = snapshot.rules.all().iter().map(|rule| rule.id).collect();
         assert_eq!(numbers, [1, 2]);

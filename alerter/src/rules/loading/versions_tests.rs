@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::rules::loading::source_file;
+use crate::rules::loading::source;
 use crate::test_support::object;
 
 /// The stored versions, as MySQL would hold them.
@@ -48,7 +48,7 @@ fn file(threshold: &str) -> Vec<CheckedRule> {
         "- {{id: 1, physical_sign: stress, threshold_max: {threshold}}}\n\
          - {{id: 2, physical_sign: stress, threshold_max: 80}}\n"
     );
-    source_file::parse(&text).unwrap()
+    source::parse_file(&text).unwrap()
 }
 
 /// The thresholds of both rules, if they are accepted.
@@ -104,7 +104,7 @@ fn only_what_changed_is_written_and_what_is_deleted_goes() {
     assert_eq!(store.writes, 3);
 
     let deleted = "[{id: 1, physical_sign: stress, is_deleted: 1}]";
-    look(&mut accepted, source_file::parse(deleted).unwrap(), Some(&mut store));
+    look(&mut accepted, source::parse_file(deleted).unwrap(), Some(&mut store));
     assert!(store.forms.is_empty(), "{store:?}");
 }
 
@@ -133,12 +133,12 @@ fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
     }
     let mut accepted = RuleVersions::default();
     let broken = "[{id: 1}, {id: 2}, {id: 3}]";
-    let unknown = accepted.unknown(&source_file::parse(broken).unwrap());
+    let unknown = accepted.unknown(&source::parse_file(broken).unwrap());
     assert_eq!(unknown, [1, 2, 3]);
     assert!(unknown.iter().all(|id| !accepted.remember(*id, &store.forms[id].0, 0)));
-    let taken = look(&mut accepted, source_file::parse(broken).unwrap(), Some(&mut store));
+    let taken = look(&mut accepted, source::parse_file(broken).unwrap(), Some(&mut store));
     assert_eq!((taken.refused, taken.last_good), (3, 0));
-    assert!(accepted.unknown(&source_file::parse(broken).unwrap()).is_empty());
+    assert!(accepted.unknown(&source::parse_file(broken).unwrap()).is_empty());
     assert_eq!((store.writes, store.forms.len()), (0, 3));
 }
 
@@ -148,7 +148,7 @@ fn where_two_rules_claim_one_number_the_good_one_has_it() {
     accepted.take(file("70"), 0);
     let rule = "{id: 1, physical_sign: stress, threshold_max";
     let twice = format!("[{rule}: 71}}, {rule}: 72}}]");
-    accepted.take(source_file::parse(&twice).unwrap(), 0);
+    accepted.take(source::parse_file(&twice).unwrap(), 0);
     assert_eq!(maxima(&accepted), [Some(71.0), None]);
 }
 
@@ -172,7 +172,7 @@ fn a_rule_that_weakens_or_cannot_open_is_counted_and_said_once_for_each_version(
              - {{id: 3, physical_sign: stress, rule_type: rapid, deviation_percentage: 20}}\n\
              - {{id: 4, physical_sign: mood, trend_duration: 10}}\n"
         );
-        source_file::parse(&text).unwrap()
+        source::parse_file(&text).unwrap()
     };
     let mut accepted = RuleVersions::default();
     for (version, severity, weakens, said) in [
@@ -210,7 +210,7 @@ fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_o
         let text = format!(
             "- {{id: 1, version: {version}, physical_sign: stress, threshold_max: {threshold}}}"
         );
-        source_file::parse(&text).unwrap()
+        source::parse_file(&text).unwrap()
     };
     let from = |accepted: &RuleVersions| accepted.rules().in_force(7, 1).map(|rule| rule.from_ms);
     let mut accepted = RuleVersions::default();

@@ -40,7 +40,11 @@ pub(super) fn rule(form: &mut RuleFields<'_>, id: i64) -> Option<Rule> {
         enabled: form.flag("is_enabled", true),
         // At most 5, so it fits.
         priority: form.whole("priority_level", 3, 1, 5) as u8,
-        effective: effective(form),
+        effective: ActiveHours {
+            start: time(form, "effective_time_start"),
+            end: time(form, "effective_time_end"),
+            days: days(form),
+        },
         channels: channels(form),
         rule_type: text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default(),
         stale_after_ms: form.optional_milliseconds("stale_after_seconds"),
@@ -67,15 +71,6 @@ fn message(form: &mut RuleFields<'_>, absence: bool) -> Option<Template> {
     let text = text(form, "alert_message", MESSAGE_CHARS_MAX);
     let text = text.unwrap_or_else(|| default.to_owned());
     Template::parse(&text).map_err(|problem| form.add_error("alert_message", problem)).ok()
-}
-
-/// Reads when the rule may open an episode, and records the problems.
-fn effective(form: &mut RuleFields<'_>) -> ActiveHours {
-    ActiveHours {
-        start: time(form, "effective_time_start"),
-        end: time(form, "effective_time_end"),
-        days: days(form),
-    }
 }
 
 fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
