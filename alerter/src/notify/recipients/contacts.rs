@@ -10,9 +10,9 @@ use ljwx_reading::Ids;
 use ljwx_service::text::one_line;
 use tracing::debug;
 
-use super::Directory;
 use super::choice::{Addresses, Choice, TenantContacts, choose};
 use super::platform_rows::PlatformRow;
+use super::{Directory, LookupResult};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
@@ -51,10 +51,7 @@ impl Contacts {
 
 impl Directory {
     /// Returns the contacts of each of these ids.
-    pub async fn contacts(
-        &self,
-        wanted: &BTreeSet<Ids>,
-    ) -> Result<HashMap<Ids, Contacts>, Arc<sqlx::Error>> {
+    pub async fn contacts(&self, wanted: &BTreeSet<Ids>) -> LookupResult<HashMap<Ids, Contacts>> {
         let mut tenants: BTreeMap<i64, Vec<Ids>> = BTreeMap::new();
         for ids in wanted {
             tenants.entry(ids.customer_id.unwrap_or_default()).or_default().push(*ids);
@@ -89,7 +86,7 @@ impl Directory {
         routing: Routing,
         without: Option<&Address>,
         rests: &(dyn Fn(&str) -> bool + Sync),
-    ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Vec<Recipient>> {
         let Routing { user_id, org_id, channels, .. } = routing;
         let ids = Ids { customer_id: Some(customer_id), org_id, user_id };
         let (mut tenant, people) = self.tenant_contacts(customer_id, &[ids]).await?;
@@ -106,7 +103,7 @@ impl Directory {
         &self,
         customer_id: i64,
         user_id: i64,
-    ) -> Result<Vec<Address>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Vec<Address>> {
         let ids = Ids { user_id: Some(user_id), ..Ids::default() };
         let (tenant, _) = self.tenant_contacts(customer_id, &[ids]).await?;
         Ok(tenant.own(user_id))
@@ -117,7 +114,7 @@ impl Directory {
         &self,
         customer_id: i64,
         all: &[Ids],
-    ) -> Result<(TenantContacts, Vec<Vec<i64>>), Arc<sqlx::Error>> {
+    ) -> LookupResult<(TenantContacts, Vec<Vec<i64>>)> {
         let accounts = self.accounts(customer_id).await?;
         let mut people = Vec::with_capacity(all.len());
         for ids in all {

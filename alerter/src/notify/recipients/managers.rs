@@ -8,17 +8,13 @@ use std::sync::Arc;
 
 use ljwx_reading::Ids;
 
-use super::Directory;
 use super::platform_rows::PlatformRow;
+use super::{Directory, LookupResult};
 
 impl Directory {
     /// Returns the device's user and the managers of its organisation. If there are no managers other
     /// than the user, returns those of the organisation above, one step up and no further.
-    pub(super) async fn people(
-        &self,
-        customer_id: i64,
-        ids: Ids,
-    ) -> Result<Vec<i64>, Arc<sqlx::Error>> {
+    pub(super) async fn people(&self, customer_id: i64, ids: Ids) -> LookupResult<Vec<i64>> {
         let mut people: Vec<i64> = ids.user_id.into_iter().collect();
         let Some(org_id) = ids.org_id else { return Ok(people) };
         let mut managers = others(&self.managers_of(customer_id, org_id).await?, ids.user_id);
@@ -31,11 +27,7 @@ impl Directory {
         Ok(people)
     }
 
-    async fn managers_of(
-        &self,
-        customer_id: i64,
-        org_id: i64,
-    ) -> Result<Arc<[i64]>, Arc<sqlx::Error>> {
+    async fn managers_of(&self, customer_id: i64, org_id: i64) -> LookupResult<Arc<[i64]>> {
         let load = async {
             let cached =
                 format!("WHERE org_id = {org_id} AND role_type = 'manager' ORDER BY user_id");
@@ -57,7 +49,7 @@ impl Directory {
         self.managers.try_get_with((customer_id, org_id), load).await
     }
 
-    async fn above(&self, org_id: i64) -> Result<Option<i64>, Arc<sqlx::Error>> {
+    async fn above(&self, org_id: i64) -> LookupResult<Option<i64>> {
         let load = async {
             let rows = self.tables.rows("sys_org_units", &format!("WHERE id = {org_id}")).await?;
             Ok::<_, sqlx::Error>(rows.first().and_then(parent))

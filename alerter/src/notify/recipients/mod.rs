@@ -39,6 +39,9 @@ const NAMES_MAX: u64 = 200_000;
 /// Most organisations whose managers are cached.
 const ORGS_MAX: u64 = 20_000;
 
+/// The result of a lookup. Those who wait for the same one share its error.
+pub type LookupResult<T> = Result<T, Arc<sqlx::Error>>;
+
 /// Accounts, people and addresses.
 pub struct Directory {
     tables: PlatformTables,
@@ -78,7 +81,7 @@ impl Directory {
     }
 
     /// Returns the accounts that notify a tenant's recipients. Empty if the tenant has no account.
-    pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
+    pub async fn accounts(&self, customer_id: i64) -> LookupResult<Arc<Accounts>> {
         let load = async {
             let loaded = accounts::load(&self.tables).await?;
             self.log_faults(&loaded.faults);

@@ -60,7 +60,7 @@ impl PeopleRouter {
     /// Whether a silence covers notifications of a rule on a device now.
     pub fn is_silenced(&self, ids: Ids, device_sn: &DeviceSn, rule_id: i64) -> bool {
         let customer_id = ids.customer_id.unwrap_or_default();
-        self.silences.covers(self.now_ms, customer_id, device_sn, rule_id)
+        self.silences.covers(self.now_ms, (customer_id, device_sn, rule_id))
     }
 
     /// Returns the contacts of an alert, if they were looked up.

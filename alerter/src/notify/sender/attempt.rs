@@ -18,6 +18,7 @@ use crate::notify::limits::breaker::AccountHealth;
 use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
+use crate::notify::recipients::LookupResult;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
 use crate::notify::wechat::{self, Account};
 use crate::rules::channel::Channel;
@@ -132,7 +133,7 @@ impl Sender {
     pub(super) async fn account(
         &self,
         (customer_id, channel): AccountScope,
-    ) -> Result<Option<Arc<Account>>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Option<Arc<Account>>> {
         Ok(self.directory.accounts(customer_id).await?.of(channel).cloned())
     }
 

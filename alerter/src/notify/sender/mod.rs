@@ -39,7 +39,7 @@ use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
-use crate::notify::recipients::Directory;
+use crate::notify::recipients::{Directory, LookupResult};
 use crate::notify::wechat::{Platforms, error};
 use crate::rules::channel::Channel;
 
@@ -223,7 +223,7 @@ impl Sender {
         &self,
         notification: &Notification,
         attempt: &Attempt,
-    ) -> Result<Settlement, Arc<sqlx::Error>> {
+    ) -> LookupResult<Settlement> {
         // A digest that the platform does not take has nobody else. Its rows are sent one by one.
         let is_moved = attempt.settlement == Settlement::Moved && !notification.is_digest();
         if attempt.settlement == Settlement::Refused || is_moved {

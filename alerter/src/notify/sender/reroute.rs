@@ -8,7 +8,6 @@
 //! [`crate::notify::outbox::reroute_rows`] has the statements.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -27,7 +26,7 @@ use crate::notify::outbox::reroute_rows::{
     lock_alert,
 };
 use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
-use crate::notify::recipients;
+use crate::notify::recipients::{self, LookupResult};
 use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 use crate::rules::channel::{Channel, Channels};
@@ -102,7 +101,7 @@ impl Sender {
         scope: AccountScope,
         what: Leaving,
         after: i64,
-    ) -> Result<Option<i64>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Option<i64>> {
         let now = Instant::now();
         let (customer_id, channel) = scope;
         // The sender claims nothing of this account meanwhile, so only this shows a change.
@@ -159,7 +158,7 @@ impl Sender {
         &self,
         notification: &Notification,
         attempt: &Attempt,
-    ) -> Result<Settlement, Arc<sqlx::Error>> {
+    ) -> LookupResult<Settlement> {
         let mut attempt = attempt.clone();
         // An address that cannot be read makes no attempt.
         let Some(address) = Address::parse(&notification.recipient) else {
@@ -266,7 +265,7 @@ impl Sender {
 
     /// Routes an unrouted notification: to whoever is found now, also at their own address if it was
     /// enabled again.
-    async fn route_again(&self, notification: &Notification) -> Result<Outcome, Arc<sqlx::Error>> {
+    async fn route_again(&self, notification: &Notification) -> LookupResult<Outcome> {
         let Notification { id, customer_id, age_ms, .. } = *notification;
         let found = self.found(customer_id, &notification.notice, None, None).await?;
         let mut transaction = self.outbox.transaction().await?;
@@ -297,7 +296,7 @@ impl Sender {
         notice: &str,
         without: Option<&Address>,
         account: Option<&str>,
-    ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Vec<Recipient>> {
         let notice: Option<Notice> = serde_json::from_str(notice).ok();
         let Some(notice) = notice.filter(|notice| notice.digest_of.is_none()) else {
             return Ok(Vec::new());
@@ -316,7 +315,7 @@ impl Sender {
         scope: AccountScope,
         user_id: Option<i64>,
         notice: &str,
-    ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
+    ) -> LookupResult<Vec<Recipient>> {
         let account = self.gates.account(scope);
         let found = self.found(scope.0, notice, None, Some(&account)).await?;
         Ok(found.into_iter().filter(|to| Some(to.user_id) == user_id).collect())

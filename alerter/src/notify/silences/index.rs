@@ -23,6 +23,9 @@ pub struct Silence {
     pub ends_at: i64,
 }
 
+/// Tenant, device and rule of an alert.
+pub type AlertPlace<'a> = (i64, &'a DeviceSn, i64);
+
 /// Tenant, device and rule that a silence covers.
 type Matchers = (Option<i64>, Option<String>, Option<i64>);
 
@@ -47,16 +50,11 @@ impl SilenceIndex {
     }
 
     /// Whether a silence covers these at `now_ms`.
-    pub fn covers(
-        &self,
-        now_ms: i64,
-        customer_id: i64,
-        device_sn: &DeviceSn,
-        rule_id: i64,
-    ) -> bool {
+    pub fn covers(&self, now_ms: i64, alert: AlertPlace<'_>) -> bool {
         if self.ranges.is_empty() {
             return false;
         }
+        let (customer_id, device_sn, rule_id) = alert;
         // Each matcher is either this value or any: eight combinations to look up.
         for customer_id in [None, Some(customer_id)] {
             for device_sn in [None, Some(device_sn.as_str().to_owned())] {
@@ -86,7 +84,7 @@ mod tests {
     fn covers(silences: &[&Silence], at: i64) -> bool {
         let index = SilenceIndex::new(silences.iter().map(|one| (*one).clone()).collect(), 0);
         assert_eq!(index.count, silences.len());
-        index.covers(at, 7, &DeviceSn::new("A1").unwrap(), 3)
+        index.covers(at, (7, &DeviceSn::new("A1").unwrap(), 3))
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_reading::DeviceSn;
 use ljwx_service::lifecycle::EssentialTasks;
 use metrics::gauge;
 use tokio::sync::watch;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::metrics::SILENCES;
-use index::SilenceIndex;
+use index::{AlertPlace, SilenceIndex};
 
 /// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
 /// is in effect on every replica within 10 s.
@@ -58,15 +57,8 @@ impl ActiveSilences {
     }
 
     /// Whether a silence covers a notification at `now_ms` of this process's clock.
-    pub fn covers(
-        &self,
-        now_ms: i64,
-        customer_id: i64,
-        device_sn: &DeviceSn,
-        rule_id: i64,
-    ) -> bool {
-        let known = self.0.borrow();
-        known.as_ref().is_some_and(|known| known.covers(now_ms, customer_id, device_sn, rule_id))
+    pub fn covers(&self, now_ms: i64, alert: AlertPlace<'_>) -> bool {
+        self.0.borrow().as_ref().is_some_and(|known| known.covers(now_ms, alert))
     }
 }
 
@@ -115,7 +107,7 @@ async fn read(pool: &MySqlPool) -> anyhow::Result<SilenceIndex> {
 
 #[cfg(test)]
 mod tests {
-    use ljwx_reading::Ids;
+    use ljwx_reading::{DeviceSn, Ids};
     use serde_json::json;
 
     use super::index::Silence;
@@ -155,7 +147,7 @@ mod tests {
         ] {
             let silences = known(1_000, 2_000, server_ahead_ms);
             assert_eq!(
-                silences.covers(now_ms, 7, &device, 3),
+                silences.covers(now_ms, (7, &device, 3)),
                 covered,
                 "{server_ahead_ms} {now_ms}"
             );
@@ -167,7 +159,7 @@ mod tests {
         struct Silenced(ActiveSilences, i64);
         impl Router for Silenced {
             fn route(&self, _: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed> {
-                let is_silenced = self.0.covers(self.1, 7, device_sn, rule.id);
+                let is_silenced = self.0.covers(self.1, (7, device_sn, rule.id));
                 let silenced = Routed::Nobody(OwedReason::Silenced);
                 Some(if is_silenced { silenced } else { Routed::Somebody })
             }
@@ -196,6 +188,6 @@ mod tests {
     fn nothing_is_silenced_before_the_table_was_read() {
         let silences = ActiveSilences::fixed(None);
         assert!(!silences.are_known());
-        assert!(!silences.covers(0, 7, &DeviceSn::new("A1").unwrap(), 3));
+        assert!(!silences.covers(0, (7, &DeviceSn::new("A1").unwrap(), 3)));
     }
 }
