@@ -13,10 +13,8 @@ use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::Notification;
 use crate::notify::wechat::{Account, AccountKind, FieldMap};
-use crate::rules::rule::Rule;
-use crate::rules::severity::Severity;
 use crate::rules::validation::{RuleStatus, check};
-use crate::rules::vital::Vital;
+use crate::rules::{Rule, Severity, Vital};
 
 /// Returns a rule on heart rate above 100, changed by `fields`.
 pub fn rule(fields: Value) -> Rule {

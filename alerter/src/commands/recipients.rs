@@ -16,7 +16,7 @@ use sqlx::{FromRow, MySql, QueryBuilder};
 use super::layout::{Column, table};
 use super::print_found;
 use crate::notify::address::{self, DEFAULT_USER, EVERYBODY};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Most addresses that are listed.
 const LISTED_MAX: usize = 10_000;

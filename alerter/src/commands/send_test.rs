@@ -21,9 +21,7 @@ use crate::notify::address::{self, Address};
 use crate::notify::notice::Notice;
 use crate::notify::recipients::Directory;
 use crate::notify::wechat::{self, Platforms, WechatArgs};
-use crate::rules::channel::Channel;
-use crate::rules::severity::Severity;
-use crate::rules::vital::Vital;
+use crate::rules::{Channel, Severity, Vital};
 
 /// Stands for the wearer. A template without marks shows the wearer or the device.
 const WEARER: &str = "测试";

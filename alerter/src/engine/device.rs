@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::engine::episode::evaluate::EvaluationState;
-use crate::rules::rule::TEMPLATE_TENANT;
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{TEMPLATE_TENANT, Vital, VitalSet};
 
 /// The state of one rule on one device, as it is kept between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

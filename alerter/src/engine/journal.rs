@@ -202,7 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::vital::Vital;
+    use crate::rules::Vital;
 
     fn sn(text: &str) -> DeviceSn {
         DeviceSn::new(text).unwrap()

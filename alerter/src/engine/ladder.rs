@@ -11,9 +11,7 @@ use crate::engine::device::{Device, tenant};
 use crate::engine::episode::{Episode, OpenEpisode, TransitionKind};
 use crate::engine::outcome::Change;
 use crate::rules::index::{RuleSet, TenantRules};
-use crate::rules::rule::{Rule, Trigger};
-use crate::rules::severity::Severity;
-use crate::rules::verdict::{Bounds, Range, Verdict};
+use crate::rules::{Bounds, Range, Rule, Severity, Trigger, Verdict};
 
 /// The side of a threshold on which values breach a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

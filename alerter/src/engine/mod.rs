@@ -24,8 +24,8 @@ use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::partition::Partition;
 use crate::engine::routing::{Router, RoutingAt};
+use crate::rules::Severity;
 use crate::rules::index::RuleSet;
-use crate::rules::severity::Severity;
 
 pub use self::device::{Device, Devices, LastSeen, RuleState, Silence};
 pub use self::outcome::{

@@ -13,10 +13,7 @@ use ljwx_reading::{DeviceSn, Ids, Reading};
 use crate::engine::device::Silence;
 use crate::engine::episode::Transition;
 use crate::engine::routing::OwedReason;
-use crate::rules::rule::Rule;
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Verdict;
-use crate::rules::vital::VitalSet;
+use crate::rules::{Rule, Severity, Verdict, VitalSet};
 
 /// The outcome of a reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

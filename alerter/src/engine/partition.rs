@@ -25,9 +25,7 @@ use crate::engine::owed::index::TouchedStates;
 use crate::engine::routing::{Router, RoutingAt};
 use crate::engine::step::{RuleStep, is_past, step, step_down};
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{Measurement, Rule, Trigger, Verdict, Vital, VitalSet};
 
 /// A partition, as it is kept in memory.
 #[derive(Debug, Default)]

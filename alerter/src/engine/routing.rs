@@ -6,7 +6,7 @@
 use ljwx_reading::{DeviceSn, Ids};
 use serde::{Deserialize, Serialize};
 
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 
 /// Age of a reading beyond which its notifications are late: 30 minutes, in milliseconds.
 pub const LATE_AFTER_MS: i64 = 30 * 60 * 1000;

@@ -15,9 +15,7 @@ use crate::engine::outcome::{Arrival, Change, EventTime, MovedEpisode};
 use crate::engine::owed::index::TouchedStates;
 use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::{Measurement, Range, Verdict};
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{Measurement, Range, Rule, Trigger, Verdict, Vital, VitalSet};
 
 /// A step of a rule's episode on a device.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use crate::engine::episode::TransitionKind;
 use crate::engine::journal::{self, JournalBatch, JournalSize};
 use crate::engine::no_data::partition_clock::PartitionClock;
 use crate::engine::routing::Routed;
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 use crate::test_support::{heart_rate, object, reading, rule};
 
 impl Default for Engine {

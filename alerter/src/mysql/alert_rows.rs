@@ -11,8 +11,7 @@ use uuid::Uuid;
 use crate::engine::Change;
 use crate::mysql::columns::Columns;
 use crate::mysql::portions;
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Measurement;
+use crate::rules::{Measurement, Severity};
 
 /// The key of an episode: always the same for the same rule, version, device and opening. A hash,
 /// because the platform's column compares without regard to case.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// The address at which a channel reaches a person.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

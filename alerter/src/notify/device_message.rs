@@ -142,8 +142,7 @@ mod tests {
     use super::*;
     use crate::engine::Silence;
     use crate::notify::notice::CLOSED_TEXT;
-    use crate::rules::severity::Severity;
-    use crate::rules::vital::Vital;
+    use crate::rules::{Severity, Vital};
     use crate::test_support::notice;
 
     fn message() -> DeviceMessage<'static> {

@@ -12,10 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
-use crate::rules::channel::Channels;
-use crate::rules::severity::Severity;
 use crate::rules::template::duration;
-use crate::rules::vital::Vital;
+use crate::rules::{Channels, Severity, Vital};
 
 /// The content of one notification, whatever the channel. Stored as JSON beside the request's
 /// bytes, so that the request can be rebuilt.

@@ -5,9 +5,8 @@
 
 use super::notice::Notice;
 use crate::engine::episode::TransitionKind;
-use crate::rules::severity::Severity;
 use crate::rules::template::quantity;
-use crate::rules::vital::Vital;
+use crate::rules::{Severity, Vital};
 
 impl Notice {
     /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
@@ -140,7 +139,7 @@ impl Notice {
 mod tests {
     use super::*;
     use crate::engine::Silence;
-    use crate::rules::severity::Severity;
+    use crate::rules::Severity;
     use crate::test_support;
 
     /// The page that explains messages to nurses.

@@ -7,7 +7,7 @@ use metrics::gauge;
 use crate::engine::OwedEpisode;
 use crate::engine::routing::OwedReason;
 use crate::metrics::NOTIFICATIONS_OWED;
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 
 /// What the episodes of this replica owe.
 #[derive(Debug, Default)]

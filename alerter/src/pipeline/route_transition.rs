@@ -24,7 +24,7 @@ use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::pipeline::shared_state::SharedState;
 use crate::pipeline::transition_rows::Cause;
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 
 /// Missing accounts that are logged until the rules change. Further ones are not logged.
 const UNSERVED_MAX: usize = 1_000;

@@ -25,9 +25,8 @@ use crate::notify::recipients::choice::Choice;
 use crate::notify::recipients::contacts::Contacts;
 use crate::notify::wechat;
 use crate::pipeline::partition_batch::PartitionBatch;
-use crate::rules::rule::{Rule, Trigger};
 use crate::rules::template::TemplateValues;
-use crate::rules::verdict::{Measurement, Verdict};
+use crate::rules::{Measurement, Rule, Trigger, Verdict};
 
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;

@@ -9,8 +9,8 @@ use crate::engine::{Engine, StoredPartition};
 use crate::notify::address::{Address, Recipient};
 use crate::notify::recipients::choice::TenantContacts;
 use crate::notify::wechat::{Accounts, FieldMap};
+use crate::rules::Severity;
 use crate::rules::index::RuleSet;
-use crate::rules::severity::Severity;
 use crate::test_support::{self, heart_rate, official_account, rule};
 
 fn recipients() -> (Contacts, Choice) {

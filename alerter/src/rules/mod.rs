@@ -15,3 +15,11 @@ pub mod template;
 pub mod validation;
 pub mod verdict;
 pub mod vital;
+
+pub use self::channel::{Channel, Channels};
+pub use self::condition::{Composite, Condition, Operator};
+pub use self::policy::{Escalation, FlapLimits, Policy};
+pub use self::rule::{ActiveHours, Rule, Slot, TEMPLATE_TENANT, Trigger};
+pub use self::severity::Severity;
+pub use self::verdict::{Bounds, Deviation, Measurement, Range, Verdict};
+pub use self::vital::{Vital, VitalSet};

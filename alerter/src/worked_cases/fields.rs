@@ -6,8 +6,7 @@ use super::result::list;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::wechat::FieldMap;
-use crate::rules::severity::Severity;
-use crate::rules::vital::Vital;
+use crate::rules::{Severity, Vital};
 use crate::test_support;
 
 /// Renders the notice of an example, and compares the fields.

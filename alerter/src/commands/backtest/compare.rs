@@ -12,7 +12,7 @@ use ljwx_reading::DeviceSn;
 use serde::Serialize;
 
 use crate::engine::episode::TransitionKind;
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 
 /// Most differences that are listed. Further ones are only counted.
 pub const LISTED_MAX: usize = 10_000;

@@ -14,8 +14,8 @@ use super::compare::{Comparison, TransitionNote};
 use crate::commands::device_sn;
 use crate::engine::routing::Routed;
 use crate::engine::{Change, DeviceLimits, Engine, ReadingOutcome, StoredPartition};
+use crate::rules::TEMPLATE_TENANT;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::TEMPLATE_TENANT;
 
 /// Readings after which the engines' pending changes are discarded.
 const READINGS_BETWEEN_CLEANING: u64 = 10_000;

@@ -10,7 +10,7 @@ use sqlx::FromRow;
 
 use super::percentiles::Percentiles;
 use crate::engine::episode::notify_history::NotifyHistory;
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 
 /// Largest share of the period in which a device of a healthy rule has an open episode.
 const OPEN_SHARE_MAX: f64 = 0.8;

@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::aggregate::{Aggregation, AllDay, RuleStats, RuleSummary};
 use super::query::ReportQuery;
 use super::rows::{self, NotificationCounts};
+use crate::rules::Rule;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
 
 /// An active rule that did not fire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

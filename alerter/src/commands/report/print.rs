@@ -9,7 +9,7 @@ use super::assemble::AlertReport;
 use crate::commands::layout::{Column, table};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 use crate::notify::wechat::escape::shortened;
-use crate::rules::rule::TEMPLATE_TENANT;
+use crate::rules::TEMPLATE_TENANT;
 
 /// Longest kind of alert that is printed whole, in characters.
 const ALERT_CHARS_MAX: usize = 20;

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::aggregate::{Aggregation, EpisodeHistory, NotificationGroup};
 use super::query::ReportQuery;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Most time by which a device's clock may be ahead. A notification may be that much older than its
 /// event.

@@ -5,12 +5,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::rules::channel::Channels;
-use crate::rules::condition::Composite;
 use crate::rules::loading::snapshot::{InvalidRule, RulesSnapshot};
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Range;
+use crate::rules::{Channels, Composite, Range, Rule, Severity, Slot, TEMPLATE_TENANT, Trigger};
 
 /// Most rules that are named as overriding, or overridden by, one rule.
 const NAMED_MAX: usize = 10;

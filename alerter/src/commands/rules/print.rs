@@ -6,7 +6,7 @@ use ljwx_service::text::Align::Left;
 
 use super::listing::{ListedRule, ListedState, RuleListing, RuleOrigin};
 use crate::commands::layout::{Column, wrapped, wrapped_table};
-use crate::rules::rule::TEMPLATE_TENANT;
+use crate::rules::TEMPLATE_TENANT;
 use crate::rules::validation::lints::numbers;
 
 /// Most tenants that are named.

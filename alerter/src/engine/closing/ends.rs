@@ -9,8 +9,7 @@ use crate::engine::episode::Episode;
 use crate::engine::outcome::{Change, EventTime};
 use crate::engine::owed::index::TouchedStates;
 use crate::rules::index::RuleSet;
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
+use crate::rules::{Measurement, Verdict, Vital};
 
 /// Makes the states of a device quiet that do not concern its new ids. If another person wears the
 /// device, all of them start over, and who was notified of an episode is notified of its end. An

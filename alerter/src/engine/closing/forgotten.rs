@@ -11,8 +11,8 @@ use crate::engine::closing::ends::close;
 use crate::engine::device::{Device, LastSeen, RuleState, tenant};
 use crate::engine::outcome::{Change, moment};
 use crate::engine::partition::Partition;
+use crate::rules::Trigger;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Trigger;
 
 impl Partition {
     /// Forgets devices without a record for `after_ms` of the partition's clock, and closes their

@@ -7,9 +7,7 @@ use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
-use crate::rules::condition::Composite;
-use crate::rules::verdict::Measurement;
-use crate::rules::vital::VitalSet;
+use crate::rules::{Composite, Measurement, VitalSet};
 
 /// The state of one condition on one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

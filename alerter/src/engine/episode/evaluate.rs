@@ -9,9 +9,7 @@ use crate::engine::episode::Episode;
 use crate::engine::episode::condition_state::ConditionState;
 use crate::engine::episode::pressure_state::PressureState;
 use crate::engine::episode::value_window::ValueWindow;
-use crate::rules::rule::{ActiveHours, Rule, Trigger};
-use crate::rules::verdict::{Measurement, Range, Verdict};
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{ActiveHours, Measurement, Range, Rule, Trigger, Verdict, Vital, VitalSet};
 
 /// The state of a rule on a device, beside the episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::notify_history::NotifyHistory;
 use crate::engine::routing::is_late;
-use crate::rules::policy::Policy;
-use crate::rules::verdict::Verdict;
+use crate::rules::{Policy, Verdict};
 
 pub use self::open::OpenEpisode;
 pub use self::transition::{StepContext, Transition, TransitionKind};

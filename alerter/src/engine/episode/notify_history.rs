@@ -4,8 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::policy::Policy;
-use crate::rules::severity::Severity;
+use crate::rules::{Policy, Severity};
 
 /// The history that outlasts an episode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::episode::notify_history::NotifyHistory;
 use crate::engine::episode::transition::{StepContext, Transition, TransitionKind};
 use crate::engine::routing::{OwedReason, Routed, is_late};
-use crate::rules::policy::Policy;
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Verdict;
+use crate::rules::{Policy, Severity, Verdict};
 
 /// An open episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 use super::tests::{BREACH, CLEAR, NOBODY, breaches, policy, run, step};
 use super::*;
 use crate::engine::routing::{LATE_AFTER_MS, OwedReason, Routed};
-use crate::rules::policy::Escalation;
-use crate::rules::severity::Severity;
+use crate::rules::{Escalation, Severity};
 
 /// A step: the second, the verdict, and whom a notification can reach.
 type RoutedStep = (i64, Verdict, Routed);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::engine::episode::value_window::ValueWindow;
-use crate::rules::verdict::Verdict;
+use crate::rules::Verdict;
 
 /// How many values a blood pressure has.
 const VALUES: usize = 2;

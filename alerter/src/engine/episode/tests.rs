@@ -2,10 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::routing::{OwedReason, Routed};
-use crate::rules::policy::{Escalation, FlapLimits};
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Measurement;
-use crate::rules::vital::Vital;
+use crate::rules::{Escalation, FlapLimits, Measurement, Severity, Vital};
 
 pub(super) fn policy() -> Policy {
     Policy {

@@ -6,9 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::routing::Routed;
-use crate::rules::policy::Policy;
-use crate::rules::severity::Severity;
-use crate::rules::verdict::Verdict;
+use crate::rules::{Policy, Severity, Verdict};
 
 /// The circumstances of a step.
 #[derive(Clone, Copy)]

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::verdict::{Deviation, MEAN_VALUES_MIN};
-use crate::rules::vital::Vital;
+use crate::rules::verdict::MEAN_VALUES_MIN;
+use crate::rules::{Deviation, Vital};
 
 /// Values stored per vital, at most. Of a longer window only the latest values count.
 const VALUES_MAX: usize = 1_000;

@@ -10,8 +10,8 @@ use crate::engine::episode::TransitionKind;
 use crate::engine::journal::read;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::engine::{Arrival, Change, Engine, RuleState, StateChanges, StoredPartition};
+use crate::rules::Rule;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
 
 /// The only partition.
 const PARTITION: i32 = 0;

@@ -7,7 +7,7 @@ use std::fmt;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 use crate::test_support;
 
 /// Second 0 of every stream, counted from Monday's midnight: two minutes before Tuesday.

@@ -10,7 +10,7 @@ use ljwx_reading::DeviceSn;
 
 use crate::engine::device::Device;
 use crate::engine::no_data::partition_clock::PartitionClock;
-use crate::rules::rule::Rule;
+use crate::rules::Rule;
 
 /// Checks in the order of their times; at most one check for each rule and device.
 #[derive(Debug, Default)]

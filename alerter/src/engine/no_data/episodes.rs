@@ -13,9 +13,7 @@ use crate::engine::outcome::Change;
 use crate::engine::owed::index::TouchedStates;
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
+use crate::rules::{Measurement, Rule, Trigger, Verdict, Vital};
 
 /// Time between checks of a silent device for which no episode may open at this time, or whose
 /// episode is suppressed: one minute, in milliseconds.

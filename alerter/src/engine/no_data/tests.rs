@@ -8,9 +8,7 @@ use crate::engine::outcome::moment;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::engine::{Change, Engine, ReadingOutcome, Silence, StoredPartition};
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
+use crate::rules::{Measurement, Rule, Verdict, Vital};
 use crate::test_support::{merged, reading, rule};
 
 /// The hour of all events here, in milliseconds.

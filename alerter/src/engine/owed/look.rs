@@ -17,7 +17,7 @@ use crate::engine::partition::Partition;
 use crate::engine::routing::{OwedReason, RoutingAt};
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, Trigger};
+use crate::rules::{Rule, Trigger};
 
 impl Partition {
     /// Whether all records until shortly before `now_ms` have been evaluated.

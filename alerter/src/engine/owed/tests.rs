@@ -10,10 +10,7 @@ use crate::engine::{
     Arrival, Change, Engine, OwedEpisode, ReadingOutcome, StateChanges, StoredPartition,
 };
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
-use crate::rules::severity::Severity;
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
+use crate::rules::{Measurement, Rule, Severity, Verdict, Vital};
 use crate::test_support::{heart_rate, reading, rule};
 
 fn engine(rules: Vec<Rule>) -> Engine {

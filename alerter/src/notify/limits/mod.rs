@@ -18,7 +18,7 @@ use metrics::gauge;
 use super::limits::breaker::{AccountBreaker, AccountHealth, Leaving};
 use super::limits::rate_limit::TokenBucket;
 use crate::metrics::BREAKER_OPEN;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Tenants and channels that one claim on the outbox leaves out. Messages of further ones are
 /// postponed row by row.

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::rate_limit::RecipientKey;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Sends under way of one account.
 const ACCOUNT_SLOTS: usize = 8;

@@ -11,7 +11,7 @@ use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::notification::{NewNotification, Whom};
 use crate::notify::outbox::table::{NOTIFIED, NOW_MS, addresses};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Adds a notification for each of its recipients. Existing rows stay unchanged.
 ///

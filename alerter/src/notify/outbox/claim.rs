@@ -14,7 +14,7 @@ use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{
     NOW_MS, Outbox, RECIPIENT_LIMIT, addresses, from_milliseconds, milliseconds, push_in,
 };
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);

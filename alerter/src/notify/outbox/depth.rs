@@ -11,8 +11,7 @@ use tracing::debug;
 
 use crate::metrics::{OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS};
 use crate::notify::outbox::table::{NOW_MS, Outbox, from_milliseconds};
-use crate::rules::channel::Channel;
-use crate::rules::severity::Severity;
+use crate::rules::{Channel, Severity};
 
 /// Interval at which the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use crate::notify::outbox::notification::DIGEST;
 use crate::notify::outbox::table::{
     FROM_DIGEST, NOW_MS, Outbox, RECIPIENT_LIMIT, change, milliseconds, push_in, with_ids,
 };
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 
 /// Most rows of one digest. Further rows wait for the next digest.
 const ROWS_MAX: usize = 1_000;

@@ -13,7 +13,7 @@ use super::settle::dissolve;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::notification::NewNotification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Leading rows whose others are freed at a time.
 const LEADERS_MAX: usize = 100;

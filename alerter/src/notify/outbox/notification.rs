@@ -11,8 +11,7 @@ use crate::mysql::alert_rows::{self, EpisodeKey};
 use crate::notify::address::{Address, Recipient};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::table::from_milliseconds;
-use crate::rules::channel::Channel;
-use crate::rules::severity::Severity;
+use crate::rules::{Channel, Severity};
 
 /// The transition of a digest's row.
 pub const DIGEST: &str = "digest";

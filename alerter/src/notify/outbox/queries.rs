@@ -13,7 +13,7 @@ use crate::mysql::alert_rows::OVER;
 use crate::notify::limits::rate_limit::{RecentSends, RecipientKey};
 use crate::notify::outbox::notification::{ENDS, Notification};
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// A minute, in milliseconds.
 const MINUTE_MS: i64 = 60_000;

@@ -15,8 +15,7 @@ use crate::mysql::alert_rows::OVER;
 use crate::notify::address::Recipient;
 use crate::notify::outbox::notification::{DIGEST, Notification};
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
-use crate::rules::channel::Channel;
-use crate::rules::severity::Severity;
+use crate::rules::{Channel, Severity};
 
 /// Interval at which an unrouted notification is routed again.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{
     FROM_DIGEST, NOW_MS, Outbox, REASON_BYTES_MAX, change, milliseconds, push_in,
 };
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// The settlement of a claimed notification.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool, Transaction};
 use sqlx::{MySql, QueryBuilder};
 
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// The server's clock in milliseconds.
 pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::platform_rows::{PlatformRow, PlatformTables};
 use crate::notify::address;
 use crate::notify::wechat::{Account, AccountKind, Accounts, FieldMap};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// The accounts of all tenants.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::choice::{Addresses, KnownAddress};
 use crate::notify::address::{self, Address, DEFAULT_USER};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Lifetime of a cached answer.
 const ADDRESSES_TTL: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::engine::routing::{OwedReason, Routed};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::wechat::Accounts;
-use crate::rules::channel::{Channel, Channels};
+use crate::rules::{Channel, Channels};
 
 /// Most addresses that one alert notifies.
 pub const RECIPIENTS_MAX: usize = 50;

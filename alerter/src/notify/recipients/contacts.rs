@@ -16,7 +16,7 @@ use super::{Directory, LookupResult};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
-use crate::rules::channel::Channels;
+use crate::rules::Channels;
 
 /// Longest name in a notice, in bytes.
 const NAME_BYTES_MAX: usize = 120;

@@ -13,8 +13,7 @@ use super::contacts::Contacts;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::notify::limits::AccountLimits;
 use crate::notify::silences::ActiveSilences;
-use crate::rules::channel::Channels;
-use crate::rules::rule::Rule;
+use crate::rules::{Channels, Rule};
 
 /// The contacts, silences and accounts of a batch.
 #[derive(Debug)]

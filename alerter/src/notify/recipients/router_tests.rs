@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::notify::limits::breaker::AccountHealth;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 use crate::worked_cases::people::People;
 
 #[test]

@@ -21,7 +21,7 @@ use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::recipients::LookupResult;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
 use crate::notify::wechat::{self, Account};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 impl Sender {
     /// Makes one attempt. `None`: another replica has taken the notification.

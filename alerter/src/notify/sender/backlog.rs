@@ -18,7 +18,7 @@ use crate::notify::address::Address;
 use crate::notify::outbox::{
     DueRow, digest_rows, end_rows, from_milliseconds, notified_episodes, over_episodes,
 };
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Wait for a broken account from which on a row belongs to the backlog. During a shorter one, few
 /// notifications come.

@@ -10,7 +10,7 @@ use crate::notify::notice::Notice;
 use crate::notify::outbox::{
     Attempt, Notification, RECIPIENT_LIMIT, Settlement, from_milliseconds,
 };
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Age from which a notification is sent only if it reports an end or its episode still fires.
 pub const AGE_MAX: Duration = Duration::from_secs(30 * 60);

@@ -12,7 +12,7 @@ use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::outbox::{Attempt, Notification, Settlement};
 use crate::notify::wechat::error::ErrcodeRemedy;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 impl Sender {
     /// Writes a notification for the watch. `None`: the row is no longer pending.

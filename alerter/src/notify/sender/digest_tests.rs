@@ -1,5 +1,5 @@
 use super::*;
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 use crate::test_support;
 
 /// A pending row of an episode.

@@ -41,7 +41,7 @@ use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
 use crate::notify::recipients::{Directory, LookupResult};
 use crate::notify::wechat::{Platforms, error};
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Interval at which the outbox is polled without a wake-up, for rows of other replicas and retries
 /// that fall due.

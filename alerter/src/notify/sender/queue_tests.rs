@@ -12,7 +12,7 @@ use crate::engine::episode::TransitionKind;
 use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 use crate::test_support;
 
 /// Minutes after which nothing waits.

@@ -29,7 +29,7 @@ use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients::{self, LookupResult};
 use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
-use crate::rules::channel::{Channel, Channels};
+use crate::rules::{Channel, Channels};
 
 /// Different addresses whose refusals show that their account is the cause.
 const REFUSALS_MAX: i64 = 5;

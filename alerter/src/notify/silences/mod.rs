@@ -115,8 +115,8 @@ mod tests {
     use crate::engine::Engine;
     use crate::engine::episode::TransitionKind;
     use crate::engine::routing::{OwedReason, Routed, Router};
+    use crate::rules::Rule;
     use crate::rules::index::RuleSet;
-    use crate::rules::rule::Rule;
     use crate::test_support::{heart_rate, rule};
 
     impl ActiveSilences {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::template::FieldMap;
 use crate::notify::address::Address;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// An account of one tenant.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ use super::error::{ErrcodeRemedy, Failure};
 use super::settings::WechatArgs;
 use crate::metrics::TOKEN_REFRESHES;
 use crate::notify::notice::cut;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Time limit of one call. The lease of a claimed notification is several times as long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);

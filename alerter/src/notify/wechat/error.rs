@@ -2,7 +2,7 @@
 //!
 //! Pure. [`crate::notify::sender`] decides what follows from a remedy.
 
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

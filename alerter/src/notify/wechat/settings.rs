@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::account::{Account, AccountKind, Accounts};
 use super::template::FieldMap;
 use crate::notify::address;
-use crate::rules::channel::Channel;
+use crate::rules::Channel;
 
 /// Longest name, number or secret of an account, in bytes: the size of the platform's columns.
 const SETTING_BYTES_MAX: usize = 255;

@@ -5,10 +5,7 @@
 
 use ljwx_reading::Vitals;
 
-use crate::rules::condition::{Condition, Operator};
-use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::Range;
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{Condition, Operator, Range, Rule, Trigger, Vital, VitalSet};
 
 /// For each vital, a range of values in which every added rule leaves a device without state as it
 /// is ([`crate::engine::episode::evaluate::cannot_change_state`]).

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use ljwx_reading::Vitals;
 
 use crate::rules::index::fast_path::SafeRanges;
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
-use crate::rules::vital::{Vital, VitalSet};
+use crate::rules::{Rule, Slot, TEMPLATE_TENANT, Trigger, Vital, VitalSet};
 
 /// The rules of every tenant.
 #[derive(Debug, Default)]

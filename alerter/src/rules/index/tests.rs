@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::rules::rule::Trigger;
+use crate::rules::Trigger;
 use crate::test_support::{reading, rule};
 
 /// Tenants of the tests; 0 is the template.

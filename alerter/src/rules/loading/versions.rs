@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::rules::Rule;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
 use crate::rules::validation::lints::RuleWarning;
 use crate::rules::validation::{self, CheckedRule, RuleStatus};
 

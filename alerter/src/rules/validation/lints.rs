@@ -1,9 +1,8 @@
 //! Finds valid rules that are probably mistakes. The rules are evaluated as they are, and a warning
 //! names the doubt.
 
-use crate::rules::rule::Rule;
-use crate::rules::verdict::{MEAN_VALUES_MIN, Range};
-use crate::rules::vital::Vital;
+use crate::rules::verdict::MEAN_VALUES_MIN;
+use crate::rules::{Range, Rule, Vital};
 
 /// Time between two readings that the windows of rules should allow for, in milliseconds.
 const READING_INTERVAL_MS: i64 = 60_000;

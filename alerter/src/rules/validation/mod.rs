@@ -11,10 +11,10 @@ mod trigger;
 
 use serde_json::{Map, Value};
 
-use crate::rules::rule::{Rule, TEMPLATE_TENANT};
 use crate::rules::validation::fields::{FieldError, RuleFields, whole, written};
 use crate::rules::validation::lints::{RuleWarning, lints};
 use crate::rules::validation::rule::rule;
+use crate::rules::{Rule, TEMPLATE_TENANT};
 
 /// The result of validating a written rule.
 #[derive(Debug)]

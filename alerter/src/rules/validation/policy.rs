@@ -5,8 +5,7 @@
 use serde_json::Value;
 
 use super::fields::{RuleFields, SECONDS_MAX};
-use crate::rules::policy::{Escalation, FlapLimits, Policy};
-use crate::rules::severity::Severity;
+use crate::rules::{Escalation, FlapLimits, Policy, Severity};
 
 /// Longest run that a rule may require: each run in progress holds as many times.
 const TREND_MAX: i64 = 1_000;

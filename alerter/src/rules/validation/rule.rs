@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::fields::{FIELDS, RuleFields};
 use super::policy::policy;
 use super::trigger::trigger;
-use crate::rules::channel::Channels;
-use crate::rules::rule::{ALL_DAYS, ActiveHours, Rule, Trigger};
+use crate::rules::rule::ALL_DAYS;
 use crate::rules::template::{DEFAULT_TEMPLATE, NO_DATA_TEMPLATE, Template};
+use crate::rules::{ActiveHours, Channels, Rule, Trigger};
 
 /// Longest rule type, in characters: the limit of the platform's column.
 const RULE_TYPE_CHARS_MAX: usize = 50;

@@ -1,9 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::rules::channel::Channels;
-use crate::rules::rule::{ALL_DAYS, ActiveHours, Trigger};
-use crate::rules::severity::Severity;
+use crate::rules::rule::ALL_DAYS;
+use crate::rules::{ActiveHours, Channels, Severity, Trigger};
 use crate::test_support::object;
 
 fn base() -> Value {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::lints::RuleWarning;
 use super::{CheckedRule, RuleStatus};
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
+use crate::rules::{Rule, Slot, TEMPLATE_TENANT, Trigger};
 
 /// Different times without data of all rules together, at most. Every partition stores from when
 /// each of these windows counts.

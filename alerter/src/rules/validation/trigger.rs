@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{RuleFields, SECONDS_MAX, number};
-use crate::rules::condition::{Composite, Condition, Operator};
-use crate::rules::rule::Trigger;
-use crate::rules::verdict::{Bounds, Deviation, Range};
-use crate::rules::vital::Vital;
+use crate::rules::{Bounds, Composite, Condition, Deviation, Operator, Range, Trigger, Vital};
 
 /// Conditions of one rule, at most.
 const CONDITIONS_MAX: usize = 20;

@@ -1,9 +1,7 @@
 use serde_json::json;
 
-use crate::rules::condition::Operator;
-use crate::rules::rule::{Rule, Trigger};
 use crate::rules::validation::{RuleStatus, check};
-use crate::rules::vital::Vital;
+use crate::rules::{Operator, Rule, Trigger, Vital};
 use crate::test_support::object;
 
 fn checked(expression: serde_json::Value) -> RuleStatus {

@@ -83,8 +83,7 @@ impl Notice {
 mod tests {
     use super::*;
     use crate::engine::episode::TransitionKind;
-    use crate::rules::severity::Severity;
-    use crate::rules::vital::Vital;
+    use crate::rules::{Severity, Vital};
     use crate::test_support;
 
     /// A heart rate of 151 above 140.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::content::Content;
 use super::field_type::FieldType;
 use crate::notify::notice::Notice;
-use crate::rules::vital::Vital;
+use crate::rules::Vital;
 
 /// The fields of a template, each with its source.
 #[derive(Debug, Clone, PartialEq, Hash)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::episode::TransitionKind;
-use crate::rules::severity::Severity;
+use crate::rules::Severity;
 use crate::test_support;
 use crate::worked_cases::fields::shown;
 
