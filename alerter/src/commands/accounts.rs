@@ -112,17 +112,12 @@ fn hint(account: &Account) -> Option<&'static str> {
 }
 
 /// Prints the result of one check.
-fn print(
-    of: &str,
-    problems: &[String],
-    hint: Option<&str>,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn print(of: &str, found: &[String], hint: Option<&str>, out: &mut impl Write) -> io::Result<()> {
     let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-    if problems.is_empty() {
+    if found.is_empty() {
         return writeln!(out, "{of}: ok{hint}");
     }
-    writeln!(out, "{of}: problem: {}{hint}", one_line(&problems.join("; ")))
+    writeln!(out, "{of}: problem: {}{hint}", one_line(&found.join("; ")))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Side {
 ///
 /// A rung that is owed, or was itself inhibited until now, inhibits nothing: nobody knows of it.
 /// Neither does one that reaches people by fewer channels.
-pub(super) fn is_inhibited(
+pub fn is_inhibited(
     (device, rules, at): (&Device, TenantRules<'_>, i64),
     (rule, severity): (&Rule, Severity),
     verdict: &Verdict,
@@ -95,11 +95,7 @@ fn open_rungs<'a>(
 
 /// Marks the ends among `changes` after which a lower rung is still open: they are steps down, and
 /// say the severity of what goes on. Returns the lower rungs of which nobody was notified yet.
-pub(super) fn step_down(
-    changes: &mut [Change],
-    device: &Device,
-    rules: &RuleSet,
-) -> Vec<Arc<Rule>> {
+pub fn step_down(changes: &mut [Change], device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
     let mut unnotified: Vec<Arc<Rule>> = Vec::new();
     for change in changes {
         let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
@@ -121,7 +117,7 @@ pub(super) fn step_down(
             }
             let goes_on = &mut change.transition.goes_on;
             *goes_on = Some(goes_on.map_or(open.severity, |before| before.max(open.severity)));
-            if !open.is_notified() && rule.channels.reach_all_of(other.channels) {
+            if !open.notified && rule.channels.reach_all_of(other.channels) {
                 unnotified.push(Arc::clone(other));
             }
         }

@@ -46,7 +46,7 @@ impl RuleStep<'_> {
         let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms }, rules } = *self;
         let prior = device.tracked.get(&rule.id);
         let ids = match (episode.open(), prior) {
-            (Some(open), Some(prior)) if open.is_notified() => prior.ids,
+            (Some(open), Some(prior)) if open.notified => prior.ids,
             _ => device.last_seen.ids,
         };
         let wall = match rule.trigger {

@@ -86,7 +86,8 @@ impl Columns {
 /// A table, as far as this process knows it.
 #[derive(Debug)]
 pub struct ColumnCache {
-    pool: MySqlPool,
+    /// The database.
+    pub pool: MySqlPool,
     name: &'static str,
     columns: Mutex<Option<Arc<Columns>>>,
 }
@@ -95,11 +96,6 @@ impl ColumnCache {
     /// Returns a table of this database. Its columns are queried when they are first needed.
     pub fn new(pool: MySqlPool, name: &'static str) -> Self {
         Self { pool, name, columns: Mutex::default() }
-    }
-
-    /// The database.
-    pub fn pool(&self) -> &MySqlPool {
-        &self.pool
     }
 
     /// Returns the columns; `None`: the table does not exist, and the next call queries again.

@@ -89,14 +89,9 @@ const BESIDE_LINES_MAX: usize = 4;
 
 impl Notice {
     /// A notice of what happened at `wall`, without value, text and people.
-    pub fn new(
-        transition: TransitionKind,
-        severity: Severity,
-        vital: Vital,
-        wall: DateTime,
-    ) -> Self {
+    pub fn new(to: TransitionKind, severity: Severity, vital: Vital, wall: DateTime) -> Self {
         Self {
-            transition,
+            transition: to,
             severity,
             flapping: false,
             vital,

@@ -205,7 +205,7 @@ impl Episode {
     /// Whether people know of the open episode, or only its cooldown or flapping keeps it from them.
     pub fn is_known_or_muted(&self, policy: &Policy, at: i64) -> bool {
         let open = self.open().filter(|open| open.owed().is_none());
-        open.is_some_and(|open| open.is_notified() || self.past.is_muted_at(policy, at))
+        open.is_some_and(|open| open.notified || self.past.is_muted_at(policy, at))
     }
 
     /// Whether the episode owes a notification.

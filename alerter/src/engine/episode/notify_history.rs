@@ -20,7 +20,7 @@ pub struct NotifyHistory {
     flap: Flap,
     /// Whether the end of the last episode was notified. People then believe that it is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    end_notified: bool,
+    pub(super) end_notified: bool,
 }
 
 /// Whether openings come too often, and whether a notification has reported the flapping.
@@ -83,11 +83,6 @@ impl NotifyHistory {
     /// clock lag behind the wall clock, by which a look is dated.
     pub fn turn_back(&mut self, at: i64) {
         self.notified_at = self.notified_at.map(|told| told.min(at));
-    }
-
-    /// Records the end of an episode, and whether it is notified.
-    pub fn record_end(&mut self, notified: bool) {
-        self.end_notified = notified;
     }
 
     /// Drops history that can no longer suppress a notification.

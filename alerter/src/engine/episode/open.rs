@@ -16,8 +16,8 @@ pub struct OpenEpisode {
     pub opened_at: i64,
     /// Current severity.
     pub severity: Severity,
-    /// Whether the episode has a notification.
-    notified: bool,
+    /// Whether somebody was notified of the episode.
+    pub notified: bool,
     /// Steps of the escalation so far.
     steps: usize,
     /// Transitions so far, the opening included.
@@ -130,7 +130,7 @@ impl OpenEpisode {
     /// Ends the episode. The end is notified if the episode was, and flapping does not suppress it.
     pub(super) fn ended(mut self, to: TransitionKind, past: &mut NotifyHistory) -> Transition {
         let notify = self.notified && !past.is_muted_by_flapping();
-        past.record_end(notify);
+        past.end_notified = notify;
         Transition { notify, follow_up: true, ..self.transition(to, None, past) }
     }
 
@@ -165,11 +165,6 @@ impl OpenEpisode {
         if let Some(owed) = &mut self.owed {
             owed.saw(verdict);
         }
-    }
-
-    /// Whether somebody was notified of the episode.
-    pub fn is_notified(&self) -> bool {
-        self.notified
     }
 
     /// Returns what the episode owes.

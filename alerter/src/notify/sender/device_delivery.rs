@@ -32,7 +32,7 @@ impl Sender {
         };
         let facts = futures_util::future::try_join(
             self.device_messages.columns(),
-            device_message::wearer(self.device_messages.pool(), &notification.episode_key),
+            device_message::wearer(&self.device_messages.pool, &notification.episode_key),
         );
         let (columns, wearer) = match facts.await {
             Ok((Some(columns), wearer)) => (columns, wearer),
