@@ -142,7 +142,7 @@ impl App {
         self.essential.spawn("the server monitor", &self.admin_stop, monitor);
         let accounts = Arc::clone(&self.shared.accounts);
         let failing = move || accounts.failing(Instant::now());
-        let outbox = Outbox::new(self.ledger.pool().clone());
+        let outbox = Outbox { pool: self.ledger.pool().clone() };
         let depth = outbox::monitor(outbox, failing, measurements, self.admin_stop.clone());
         self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         let SharedState { rules, silences, mysql_retry, sender_retry, stop, .. } = &mut self.shared;
@@ -170,7 +170,7 @@ impl App {
     fn sender(&self) -> Sender {
         let pool = self.ledger.pool();
         Sender {
-            outbox: Outbox::new(pool.clone()),
+            outbox: Outbox { pool: pool.clone() },
             directory: Arc::clone(&self.shared.directory),
             platforms: self.platforms.clone(),
             device_messages: device_message::columns(pool.clone()),

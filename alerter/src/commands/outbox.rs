@@ -151,7 +151,7 @@ impl OutboxArgs {
     /// Runs the command. Prints the result on standard output.
     pub async fn run(&self) -> anyhow::Result<ExitCode> {
         let pool = self.mysql.connect(&self.zone.zone).context("--mysql-url")?;
-        let (outbox, filter) = (Outbox::new(pool), self.filter());
+        let (outbox, filter) = (Outbox { pool }, self.filter());
         let out = &mut io::stdout();
         let (dry_run, reason) = match &self.action {
             OutboxAction::List { limit, json } => {

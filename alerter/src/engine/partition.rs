@@ -1,4 +1,5 @@
 //! The devices of one partition. Record time moves them: devices are seen, and checks fall due.
+//! Another set of active rules makes states quiet.
 //!
 //! Pure. Single episodes belong to [`crate::engine::step`] and [`crate::engine::no_data`].
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::closing::ends::leave_wearer;
+use crate::engine::closing::ends::{leave_wearer, supersede};
 use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate, tenant};
 use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;
@@ -252,28 +253,27 @@ impl Partition {
         if self.is_absence_suspended {
             return Default::default();
         }
-        while let Some(due) = self.deadlines.pop(until) {
-            let sn = &due.device_sn;
-            let Some((rule, silent_at)) = self.silent_at(sn, due.rule_id, rules) else { continue };
-            if due.at < silent_at {
-                self.deadlines.schedule(sn, rule.id, silent_at);
+        while let Some((due_at, sn, rule_id)) = self.deadlines.pop(until) {
+            let Some((rule, silent_at)) = self.silent_at(&sn, rule_id, rules) else { continue };
+            if due_at < silent_at {
+                self.deadlines.schedule(&sn, rule_id, silent_at);
                 continue;
             }
-            let Some(device) = self.devices.get_mut(sn) else { continue };
-            let at = moment(zone, due.at);
-            let step = RuleStep { rule, device_sn: sn, at, routing, rules };
+            let Some(device) = self.devices.get_mut(&sn) else { continue };
+            let at = moment(zone, due_at);
+            let step = RuleStep { rule, device_sn: &sn, at, routing, rules };
             match fell_silent(&step, device, &mut self.touched) {
                 Ok(change) => {
                     changes.extend(change);
                     if matches!(rule.trigger, Trigger::NoData(_)) {
-                        self.deadlines.schedule(sn, rule.id, next_look(device, rule, due.at));
+                        self.deadlines.schedule(&sn, rule_id, next_look(device, rule, due_at));
                     }
                 }
-                Err(ids) => stopped.push((due, ids)),
+                Err(ids) => stopped.push(((due_at, sn, rule_id), ids)),
             }
         }
-        for (due, _) in &stopped {
-            self.deadlines.schedule(&due.device_sn, due.rule_id, due.at);
+        for ((due_at, sn, rule_id), _) in &stopped {
+            self.deadlines.schedule(sn, *rule_id, *due_at);
         }
         (changes, stopped.into_iter().map(|(_, ids)| ids).collect())
     }
@@ -290,6 +290,25 @@ impl Partition {
         let ids = device.open(rule_id).map_or(device.last_seen.ids, |tracked| tracked.ids);
         let rule = rules.in_force(tenant(ids), rule_id)?;
         Some((rule, self.clock.due(rule.absence()?, device.last_seen.at)?))
+    }
+
+    /// State of another rule version becomes quiet, and so does state of a rule that no longer
+    /// concerns the device. The active rules restart the checks for missing data.
+    pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let (now, touched) = (moment(zone, self.clock.clock_ms()), &mut self.touched);
+        for (sn, device) in &mut self.devices {
+            for (id, state) in &mut device.tracked {
+                let rule = rules.in_force(tenant(state.ids), *id);
+                let version = rule.map(|rule| rule.version);
+                if version != Some(state.version) {
+                    changes.extend(supersede((sn, *id), state, rules, version, now, touched));
+                }
+            }
+            device.tracked.retain(|_, tracked| !tracked.is_default());
+        }
+        self.schedule_all(rules);
+        changes
     }
 
     /// Schedules the checks of all devices by the active rules. A new window counts from now.

@@ -73,7 +73,7 @@ pub(super) fn close(
 
 /// Makes the state of a rule on a device quiet, because the rule has another `version` now, or none
 /// that concerns the device.
-pub(super) fn supersede(
+pub(in crate::engine) fn supersede(
     (sn, id): (&DeviceSn, i64),
     state: &mut RuleState,
     rules: &RuleSet,

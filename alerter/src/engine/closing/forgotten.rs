@@ -1,6 +1,6 @@
 //! Closes the episodes of devices that belong to nobody any more, or are forgotten.
 //!
-//! Pure. [`super::rule_change`] closes episodes whose rule changed.
+//! Pure. [`Partition::realign`] closes episodes whose rule changed.
 
 use std::collections::BTreeSet;
 
@@ -44,10 +44,7 @@ impl Partition {
     /// Returns the devices that are missing from a known wearer.
     pub(in crate::engine) fn absent_users(&self, rules: &RuleSet) -> BTreeSet<DeviceSn> {
         let is_missed = |(id, state): (&i64, &RuleState)| {
-            let rule = rules.in_force(tenant(state.ids), *id);
-            state.is_bound
-                && state.episode.open().is_some()
-                && rule.is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)))
+            state.is_bound && state.episode.open().is_some() && is_absence(*id, state, rules)
         };
         let absent = self.devices.iter().filter(|(_, device)| device.tracked.iter().any(is_missed));
         absent.map(|(sn, _)| sn.clone()).collect()
@@ -66,17 +63,19 @@ impl Partition {
         for sn in unbound {
             let Some((place, _, device)) = self.devices.get_full_mut(sn) else { continue };
             device.last_seen = LastSeen::default();
-            let is_absence = |id: &i64, state: &mut RuleState| {
-                let rule = rules.in_force(tenant(state.ids), *id);
-                rule.is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)))
-            };
-            let absences: Vec<_> = device.tracked.extract_if(.., is_absence).collect();
+            let absences = device.tracked.extract_if(.., |id, state| is_absence(*id, state, rules));
             let close = |one| close((sn, one), rules, at, false, &mut self.touched);
-            changes.extend(absences.into_iter().filter_map(close));
+            changes.extend(absences.filter_map(close));
             self.devices[place].moves(place, &mut self.moved);
         }
         changes
     }
+}
+
+/// Whether the state is of a rule that watches for missing data.
+fn is_absence(rule_id: i64, state: &RuleState, rules: &RuleSet) -> bool {
+    let rule = rules.in_force(tenant(state.ids), rule_id);
+    rule.is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)))
 }
 
 impl Device {

@@ -5,4 +5,3 @@
 
 pub(super) mod ends;
 mod forgotten;
-mod rule_change;

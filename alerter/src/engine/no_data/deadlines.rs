@@ -15,20 +15,12 @@ use crate::rules::Rule;
 /// Checks in the order of their times; at most one check for each rule and device.
 #[derive(Debug, Default)]
 pub struct Deadlines {
-    order: BTreeSet<(i64, DeviceSn, i64)>,
+    order: BTreeSet<Check>,
     times: HashMap<(DeviceSn, i64), i64>,
 }
 
-/// A check that has fallen due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DueCheck {
-    /// Time of the check, in milliseconds.
-    pub at: i64,
-    /// The device.
-    pub device_sn: DeviceSn,
-    /// The rule.
-    pub rule_id: i64,
-}
+/// Time of a check in milliseconds, its device, and its rule.
+pub type Check = (i64, DeviceSn, i64);
 
 impl Deadlines {
     /// Schedules the rule's check of the device at `at`, and cancels the check before.
@@ -41,13 +33,13 @@ impl Deadlines {
     }
 
     /// Removes and returns the earliest check that is due by `until`.
-    pub fn pop(&mut self, until: i64) -> Option<DueCheck> {
+    pub fn pop(&mut self, until: i64) -> Option<Check> {
         if self.first()? > until {
             return None;
         }
         let (at, device_sn, rule_id) = self.order.pop_first()?;
         self.times.remove(&(device_sn.clone(), rule_id));
-        Some(DueCheck { at, device_sn, rule_id })
+        Some((at, device_sn, rule_id))
     }
 
     /// Returns the time of the earliest check.
@@ -85,11 +77,11 @@ mod tests {
         list.schedule(&sn("A"), 2, 25);
         assert_eq!(list.first(), Some(20));
         let mut order = Vec::new();
-        while let Some(due) = list.pop(29) {
-            order.push((due.at, due.device_sn.as_str().to_owned(), due.rule_id));
+        while let Some((at, device_sn, rule_id)) = list.pop(29) {
+            order.push((at, device_sn.as_str().to_owned(), rule_id));
         }
         assert_eq!(order, [(20, "B".to_owned(), 1), (25, "A".to_owned(), 2)]);
-        assert_eq!(list.pop(30).map(|due| due.at), Some(30));
+        assert_eq!(list.pop(30).map(|(at, ..)| at), Some(30));
         assert_eq!(list.first(), None);
     }
 }

@@ -151,7 +151,7 @@ impl Outbox {
         if leaders.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.transaction().await?;
+        let mut transaction = self.pool.begin().await?;
         dissolve(&mut transaction, &leaders, "pending").await?;
         transaction.commit().await
     }

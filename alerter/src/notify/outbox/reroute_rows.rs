@@ -128,7 +128,7 @@ impl Outbox {
         digests: &[i64],
     ) -> sqlx::Result<u64> {
         let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
-        let mut transaction = self.transaction().await?;
+        let mut transaction = self.pool.begin().await?;
         let digests = lock(&mut transaction, digests).await?;
         dissolve(&mut transaction, &digests, "pending").await?;
         let ids = lock(&mut transaction, &ids).await?;

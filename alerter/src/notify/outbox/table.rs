@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ljwx_ledger::mysql::{MySqlConnection, MySqlPool, Transaction};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{MySql, QueryBuilder};
 
 use crate::rules::Channel;
@@ -28,19 +28,8 @@ pub(super) const REASON_BYTES_MAX: usize = 255;
 /// The outbox of this database.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    pub(super) pool: MySqlPool,
-}
-
-impl Outbox {
-    /// The outbox in the database of `pool`.
-    pub fn new(pool: MySqlPool) -> Self {
-        Self { pool }
-    }
-
-    /// Begins a transaction of several statements.
-    pub async fn transaction(&self) -> sqlx::Result<Transaction<'static>> {
-        self.pool.begin().await
-    }
+    /// The database.
+    pub pool: MySqlPool,
 }
 
 /// A time in the unit of the table's columns.

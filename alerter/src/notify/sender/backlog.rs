@@ -66,7 +66,7 @@ impl Sender {
         if ids.len() < LINES_MIN {
             return Ok(false);
         }
-        let mut transaction = self.outbox.transaction().await?;
+        let mut transaction = self.outbox.pool.begin().await?;
         let Some([grouped, over]) = group(&mut transaction, whom, &ids).await? else {
             transaction.rollback().await?;
             return Ok(false);

@@ -178,7 +178,7 @@ impl Sender {
         if !is_refused && found.is_empty() {
             attempt.settlement = Settlement::Failed;
         }
-        let mut transaction = self.outbox.transaction().await?;
+        let mut transaction = self.outbox.pool.begin().await?;
         let is_over = lock_alert(&mut transaction, &notification.episode_key).await? == Some(true);
         if !outbox::settle(&mut transaction, notification, &attempt).await? {
             transaction.rollback().await?;
@@ -268,7 +268,7 @@ impl Sender {
     async fn route_again(&self, notification: &Notification) -> LookupResult<Outcome> {
         let Notification { id, customer_id, age_ms, .. } = *notification;
         let found = self.found(customer_id, &notification.notice, None, None).await?;
-        let mut transaction = self.outbox.transaction().await?;
+        let mut transaction = self.outbox.pool.begin().await?;
         let over = lock_alert(&mut transaction, &notification.episode_key).await?;
         let is_over = over.unwrap_or(age_ms >= UNKNOWN_MS_MAX);
         let is_routed = if is_over && !notification.is_end() {
