@@ -49,7 +49,6 @@ use crate::rules::loading::source::{self, RuleSource};
 /// An alerter that is ready to join its group.
 pub struct App {
     config: RunConfig,
-    ledger: Ledger,
     redis: Option<Client>,
     platforms: Platforms,
     shared: SharedState,
@@ -89,12 +88,15 @@ impl App {
         let rules = RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk);
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
         let mysql_retry = MysqlRetry::new(deadline.clone(), Heartbeat::new());
+        let (group, topic) = (&config.group, &config.kafka.readings_topic);
+        let owner = format!("{}:{}", host_name(), std::process::id());
         let shared = SharedState {
+            ledger: Ledger::new(pool.clone(), GroupKind::Alerter, group, topic, owner),
             rules: rules.start(config.rules_interval, changes.edits, &essential, stop),
             subscription_refused: changes.refused,
             silences: ActiveSilences::start(pool.clone(), &essential, stop),
             bindings: DeviceBindings::new(pool.clone()),
-            directory: Arc::new(Directory::new(pool.clone(), config.wechat.accounts())),
+            directory: Arc::new(Directory::new(pool, config.wechat.accounts())),
             accounts: Arc::new(AccountLimits::new(config.account_messages_per_second)),
             operators,
             sender_retry: mysql_retry.with_heartbeat(Heartbeat::of("sender")),
@@ -115,10 +117,7 @@ impl App {
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
         info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
-        let owner = format!("{}:{}", host_name(), std::process::id());
-        let (config, topic) = (config.clone(), &config.kafka.readings_topic);
-        let ledger = Ledger::new(pool, GroupKind::Alerter, &config.group, topic, owner);
-        Ok(Self { config, ledger, redis: client, platforms, shared, essential, admin_stop })
+        Ok(Self { config: config.clone(), redis: client, platforms, shared, essential, admin_stop })
     }
 
     /// Evaluates and notifies until the process has to end, or until an essential task ends. Then
@@ -136,13 +135,13 @@ impl App {
         let topics = topic_watch::of_group(&self.config.kafka, &self.config.group);
         let (kafka, admin_stop) = (&self.config.kafka, &self.admin_stop);
         topic_watch::start(kafka, "alerter-check", topics, &self.essential, admin_stop)?;
-        consumer::check_start(kafka, &self.ledger).await?;
+        consumer::check_start(kafka, &self.shared.ledger).await?;
         let (measurements, measured) = watch::channel(None);
         let monitor = self.monitor(measured)?.run(self.admin_stop.clone());
         self.essential.spawn("the server monitor", &self.admin_stop, monitor);
         let accounts = Arc::clone(&self.shared.accounts);
         let failing = move || accounts.failing(Instant::now());
-        let outbox = Outbox { pool: self.ledger.pool().clone() };
+        let outbox = Outbox { pool: self.shared.ledger.pool().clone() };
         let depth = outbox::monitor(outbox, failing, measurements, self.admin_stop.clone());
         self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         let SharedState { rules, silences, mysql_retry, sender_retry, stop, .. } = &mut self.shared;
@@ -168,7 +167,7 @@ impl App {
     }
 
     fn sender(&self) -> Sender {
-        let pool = self.ledger.pool();
+        let pool = self.shared.ledger.pool();
         Sender {
             outbox: Outbox { pool: pool.clone() },
             directory: Arc::clone(&self.shared.directory),
@@ -186,17 +185,16 @@ impl App {
         &self,
         outbox: watch::Receiver<Option<OutboxMeasurement>>,
     ) -> anyhow::Result<AlerterMonitor> {
-        let Self { config, ledger, shared, .. } = self;
-        let (redis, bindings) = (self.redis.clone(), shared.bindings.clone());
-        let monitor =
-            GroupMonitor::new(&config.kafka, ledger.clone(), redis, bindings, "alerter-watch")
-                .context("cannot create the clients of the watch; look at --kafka-set")?;
-        let replica = ledger.owner().to_owned();
-        AlerterMonitor::new(&config.monitor, monitor, replica, outbox, shared.clone())
+        let Self { config, shared, .. } = self;
+        let (ledger, redis) = (shared.ledger.clone(), self.redis.clone());
+        let bindings = shared.bindings.clone();
+        let monitor = GroupMonitor::new(&config.kafka, ledger, redis, bindings, "alerter-watch")
+            .context("cannot create the clients of the watch; look at --kafka-set")?;
+        AlerterMonitor::new(&config.monitor, monitor, outbox, shared.clone())
     }
 
     fn pipeline(&self) -> anyhow::Result<Pipeline> {
-        let Self { config, ledger, shared, essential, .. } = self;
+        let Self { config, shared, essential, .. } = self;
         let (kafka, group) = (&config.kafka, &config.group);
         let letters = DeadLetterTopic::start(kafka, "alerter", group, essential, &self.admin_stop)?;
         let dead_letters = DeadLetters::new(letters, shared.hold_reasons.clone());
@@ -209,16 +207,16 @@ impl App {
             waiting_max: DELIVERIES_MAX,
             memory,
         };
-        let source = GroupConsumer::start(source, ledger.clone(), essential, &shared.stop)
+        let source = GroupConsumer::start(source, shared.ledger.clone(), essential, &shared.stop)
             .context("cannot create the consumer; look at --kafka-set")?;
         let engine = Engine::new(config.zone.zone.clone(), config.device_limits());
-        Ok(Pipeline::new(source, dead_letters, ledger.clone(), engine, memory, shared.clone()))
+        Ok(Pipeline::new(source, dead_letters, engine, memory, shared.clone()))
     }
 
     /// Starts to remove rows past their retention, until the process has to end.
     fn remove_old_rows(&self) {
         let Self { essential, shared: SharedState { stop, .. }, .. } = self;
-        let pool = self.ledger.pool();
+        let pool = self.shared.ledger.pool();
         let counts = suppressed_counts::remove_old(pool.clone(), stop.clone());
         essential.spawn("the removal of old counts", stop, counts);
         let notifications = outbox::remove_old(pool.clone(), stop.clone());

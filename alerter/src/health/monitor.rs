@@ -80,8 +80,6 @@ fn count_time(shared: &SharedState, last_record: Timestamp, found: &Observation<
 /// Monitors the group, its servers and this replica.
 pub struct AlerterMonitor {
     monitor: GroupMonitor,
-    /// This replica's name in the ledger.
-    replica: String,
     /// The last measurement of the outbox.
     outbox: watch::Receiver<Option<OutboxMeasurement>>,
     shared: SharedState,
@@ -97,18 +95,16 @@ pub struct AlerterMonitor {
 }
 
 impl AlerterMonitor {
-    /// Monitors by `monitor` and `outbox`. `replica` is this replica's name in the ledger.
+    /// Monitors by `monitor` and `outbox`.
     pub fn new(
         settings: &MonitorArgs,
         monitor: GroupMonitor,
-        replica: String,
         outbox: watch::Receiver<Option<OutboxMeasurement>>,
         shared: SharedState,
     ) -> anyhow::Result<Self> {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);
         Ok(Self {
             monitor,
-            replica,
             outbox,
             shared,
             readings: ReadingsFlow::new(settings.no_readings_after),
@@ -155,8 +151,8 @@ impl AlerterMonitor {
         }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
-        let speaker = found.seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
-        self.is_speaker = speaker == Some(&self.replica);
+        let speaker = found.seen.ledger.first_key_value().map(|(_, (_, owner))| owner.as_str());
+        self.is_speaker = speaker == Some(shared.ledger.owner());
         let answers = found.database && knows_ends && found.seen.unanswered.is_empty();
         if found.database && found.kafka {
             check_partitions(monitor, shared).await;

@@ -25,7 +25,7 @@ use anyhow::bail;
 use ljwx_ledger::group::consumer::GroupConsumer;
 use ljwx_ledger::group::delivery::{ConsumerEvent, DeliveryLoad};
 use ljwx_ledger::group::settings::DeliveryMemory;
-use ljwx_ledger::ledger::{Advance, Claim, Ledger};
+use ljwx_ledger::ledger::{Advance, Claim};
 use ljwx_reading::DeviceSn;
 use ljwx_service::lifecycle::ShutdownStep;
 use metrics::gauge;
@@ -96,7 +96,6 @@ impl Pipeline {
     pub fn new(
         source: GroupConsumer,
         dead_letters: DeadLetters,
-        ledger: Ledger,
         engine: Engine,
         memory: DeliveryMemory,
         shared: SharedState,
@@ -112,7 +111,7 @@ impl Pipeline {
             forgot_at: Instant::now(),
             asked_unbound: BTreeMap::new(),
             unserved: BTreeSet::new(),
-            writer: BatchWriter::new(ledger, &shared),
+            writer: BatchWriter::new(&shared),
             writing: JoinSet::new(),
             held: WaitingPartitions::new(),
             room: DeliveryLoad { deliveries: DELIVERIES_MAX, bytes },

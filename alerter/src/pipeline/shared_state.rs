@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ljwx_ledger::device_bindings::DeviceBindings;
+use ljwx_ledger::ledger::Ledger;
 use ljwx_service::lifecycle::Deadline;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use crate::rules::index::RuleSet;
 /// The shared state. Clones share it too.
 #[derive(Clone)]
 pub struct SharedState {
+    /// The group's ledger, which knows the database.
+    pub ledger: Ledger,
     /// The active rules; `None` until they have been read.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// Whether Redis rejects the subscription to rule changes.

@@ -56,8 +56,9 @@ pub(super) struct BatchWriter {
 }
 
 impl BatchWriter {
-    /// Writes to the database of `ledger`.
-    pub(super) fn new(ledger: Ledger, shared: &SharedState) -> Self {
+    /// Writes to the database of the ledger.
+    pub(super) fn new(shared: &SharedState) -> Self {
+        let ledger = shared.ledger.clone();
         let connections = ledger.pool().unlimited().options().get_max_connections();
         let attempts = (connections / CONNECTION_SHARES).max(1) as usize;
         Self {
