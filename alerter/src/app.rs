@@ -32,7 +32,7 @@ use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::OperatorEvent;
-use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
+use crate::notify::outbox::{self, MeasuredOutbox, Outbox};
 use crate::notify::recipients::Directory;
 use crate::notify::sender::Sender;
 use crate::notify::silences::ActiveSilences;
@@ -181,10 +181,7 @@ impl App {
         }
     }
 
-    fn monitor(
-        &self,
-        outbox: watch::Receiver<Option<OutboxMeasurement>>,
-    ) -> anyhow::Result<AlerterMonitor> {
+    fn monitor(&self, outbox: MeasuredOutbox) -> anyhow::Result<AlerterMonitor> {
         let Self { config, shared, .. } = self;
         let (ledger, redis) = (shared.ledger.clone(), self.redis.clone());
         let bindings = shared.bindings.clone();

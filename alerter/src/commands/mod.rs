@@ -11,7 +11,7 @@ pub mod send_test;
 pub mod silence;
 
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use anyhow::Context;
 use clap::Args;
@@ -72,12 +72,13 @@ fn print_found<T: Serialize, W: Write>(
     writeln!(out)
 }
 
-/// Runs a command to its end on this thread. Prints its error, and then returns the code of a
-/// failure.
-pub fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+/// Runs a command to its end on this thread, and returns its code. Prints its error, and then
+/// returns the code of a failure.
+pub fn run<T: Termination>(command: impl Future<Output = anyhow::Result<T>>) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime");
-    runtime.and_then(|runtime| runtime.block_on(command)).unwrap_or_else(|error| {
+    let ended = runtime.and_then(|runtime| runtime.block_on(command));
+    ended.map(T::report).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })

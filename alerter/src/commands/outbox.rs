@@ -4,7 +4,6 @@
 //! statements.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -149,15 +148,14 @@ impl OutboxArgs {
     }
 
     /// Runs the command. Prints the result on standard output.
-    pub async fn run(&self) -> anyhow::Result<ExitCode> {
+    pub async fn run(&self) -> anyhow::Result<()> {
         let pool = self.mysql.connect(&self.zone.zone).context("--mysql-url")?;
         let (outbox, filter) = (Outbox { pool }, self.filter());
         let out = &mut io::stdout();
         let (dry_run, reason) = match &self.action {
             OutboxAction::List { limit, json } => {
                 let rows = outbox.list(&filter, *limit).await?;
-                print_found(*json, &rows, out, |rows, out| print(rows, out))?;
-                return Ok(ExitCode::SUCCESS);
+                return Ok(print_found(*json, &rows, out, |rows, out| print(rows, out))?);
             }
             OutboxAction::Retry { dry_run } => (*dry_run, None),
             OutboxAction::Drop { reason, dry_run } => (*dry_run, Some(reason.trim())),
@@ -167,15 +165,13 @@ impl OutboxArgs {
         let done = if reason.is_some() { "dropped" } else { "made due" };
         if dry_run {
             print(&rows, out)?;
-            writeln!(out, "{} notification(s) would be {done}", rows.len())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(writeln!(out, "{} notification(s) would be {done}", rows.len())?);
         }
         let changed = match reason {
             Some(reason) => outbox.discard(&ids, reason).await?,
             None => outbox.retry(&ids).await?,
         };
-        writeln!(out, "{changed} notification(s) {done}")?;
-        Ok(ExitCode::SUCCESS)
+        Ok(writeln!(out, "{changed} notification(s) {done}")?)
     }
 }
 

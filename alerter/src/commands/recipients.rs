@@ -3,7 +3,6 @@
 //! Changes and prints `t_alert_recipient_address`. A running alerter notices within seconds.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
@@ -114,7 +113,7 @@ impl RecipientsCommand {
     }
 
     /// Runs the command. Prints the result on standard output.
-    pub async fn run(&self) -> anyhow::Result<ExitCode> {
+    pub async fn run(&self) -> anyhow::Result<()> {
         const TABLE: &str = "cannot use t_alert_recipient_address, which `worker migrate` creates";
         let (mysql, zone) = match self {
             Self::Add(entry) | Self::Remove(entry) => (&entry.mysql, &entry.zone),
@@ -138,7 +137,7 @@ impl RecipientsCommand {
                 writeln!(out, "removed {}", entry.name())?;
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

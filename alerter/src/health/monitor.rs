@@ -13,7 +13,6 @@ use ljwx_service::config::{Problems, duration};
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use secrecy::SecretString;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -24,7 +23,7 @@ use crate::engine::no_data::counted_time::PartitionCheck;
 use crate::metrics::{LAST_RECORD, NO_DATA_SUSPENDED};
 use crate::notify::operator_events::LastingEvent;
 use crate::notify::operator_events::webhook::web_address;
-use crate::notify::outbox::OutboxMeasurement;
+use crate::notify::outbox::{MeasuredOutbox, OutboxMeasurement};
 use crate::pipeline::shared_state::SharedState;
 
 /// Age from which a measurement of the outbox says nothing any more.
@@ -81,7 +80,7 @@ fn count_time(shared: &SharedState, last_record: Timestamp, found: &Observation<
 pub struct AlerterMonitor {
     monitor: GroupMonitor,
     /// The last measurement of the outbox.
-    outbox: watch::Receiver<Option<OutboxMeasurement>>,
+    outbox: MeasuredOutbox,
     shared: SharedState,
     readings: ReadingsFlow,
     beats: Option<Beats>,
@@ -99,7 +98,7 @@ impl AlerterMonitor {
     pub fn new(
         settings: &MonitorArgs,
         monitor: GroupMonitor,
-        outbox: watch::Receiver<Option<OutboxMeasurement>>,
+        outbox: MeasuredOutbox,
         shared: SharedState,
     ) -> anyhow::Result<Self> {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);

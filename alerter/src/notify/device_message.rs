@@ -5,7 +5,7 @@
 
 use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
-use sqlx::{FromRow, MySql, QueryBuilder};
+use sqlx::{MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
 use crate::mysql::columns::{ColumnCache, Columns};
@@ -34,24 +34,15 @@ pub struct DeviceMessage<'a> {
     pub customer_id: i64,
 }
 
-/// The wearer of an alert's device.
-#[derive(Debug, Clone, Default, FromRow)]
-pub struct Wearer {
-    /// The wearer's user number.
-    pub user_id: Option<i64>,
-    /// The wearer's organisation.
-    pub org_id: Option<i64>,
-}
-
 /// The table's columns in this database. They are read when they are first needed.
 pub fn columns(pool: MySqlPool) -> ColumnCache {
     ColumnCache::new(pool, TABLE)
 }
 
-/// Returns the wearer of the alert with this key.
-pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> sqlx::Result<Wearer> {
+/// Returns the user number and the organisation of the wearer, from the alert with this key.
+pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> sqlx::Result<(Option<i64>, Option<i64>)> {
     let query = sqlx::query_as(
-        "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
+        "SELECT CAST(user_id AS SIGNED), CAST(org_id AS SIGNED) \
          FROM t_alert_info WHERE dedup_key = ?",
     );
     Ok(query.bind(dedup_key).fetch_optional(pool).await?.unwrap_or_default())

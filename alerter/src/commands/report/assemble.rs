@@ -68,13 +68,10 @@ pub async fn make(
     }
     let seen: BTreeSet<i64> = lines.keys().map(|(rule_id, _)| *rule_id).collect();
     // A notification, or a suppressed one, may belong to an episode before the period.
-    let blank = |rule_id, customer_id| RuleSummary {
-        rule_id,
-        customer_id,
-        alert_type: by_id
-            .get(&rule_id)
-            .map_or_else(String::new, |rule| rule.alert_type().to_owned()),
-        ..RuleSummary::default()
+    let blank = |rule_id, customer_id| {
+        let rule = by_id.get(&rule_id);
+        let alert_type = rule.map_or_else(String::new, |rule| rule.alert_type().to_owned());
+        RuleSummary { rule_id, customer_id, alert_type, ..RuleSummary::default() }
     };
     for one in rows::notifications(&mut *connection, question).await? {
         let NotificationCounts { rule_id, customer_id, what } = one;

@@ -6,10 +6,9 @@
 
 pub mod event;
 pub mod lasting;
-mod repeat_limit;
 pub mod webhook;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,12 +24,14 @@ use tracing::{error, warn};
 pub use self::event::OperatorEvent;
 pub use self::lasting::LastingEvent;
 use self::lasting::LastingEvents;
-use self::repeat_limit::RepeatLimit;
 use self::webhook::{Webhook, lost, web_address};
 use crate::notify::wechat::error::Failure;
 
 /// Events that wait for the receiver. Further events go to the log only.
 const QUEUE_MAX: usize = 64;
+
+/// Events that are remembered, so as not to be repeated. Further ones are not sent.
+const REPEATS_MAX: usize = 1_000;
 
 /// Time for which operators hear once of a field of a template that the platform refuses.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -83,6 +84,23 @@ impl OperatorsArgs {
             stopping.cancelled().await;
         });
         Ok(OperatorEvents::new(Some(queue)))
+    }
+}
+
+/// Admits one event of a key in an interval. Holds the end of each interval.
+#[derive(Debug, Default)]
+struct RepeatLimit(HashMap<String, Instant>);
+
+impl RepeatLimit {
+    /// Whether an event of this key may be sent now, and no other within `interval`. An admitted
+    /// event counts as sent.
+    fn admit(&mut self, key: String, interval: Duration, now: Instant) -> bool {
+        self.0.retain(|_, until| now < *until);
+        let is_admitted = self.0.len() < REPEATS_MAX && !self.0.contains_key(&key);
+        if is_admitted {
+            self.0.insert(key, now + interval);
+        }
+        is_admitted
     }
 }
 
@@ -189,6 +207,8 @@ mod tests {
     use crate::notify::wechat::error::ErrcodeRemedy;
 
     const SECRET: &str = "key-of-the-operators";
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
 
     #[test]
     fn a_webhook_without_its_secret_is_refused_and_so_is_an_address_that_is_none() {
@@ -298,5 +318,31 @@ mod tests {
         let events =
             events.iter().map(|event| (event.customer_id.unwrap_or_default(), event.count));
         assert_eq!(events.collect::<Vec<_>>(), [(7, 1), (8, 2), (7, 0), (8, 0)]);
+    }
+
+    #[test]
+    fn operators_hear_of_the_first_of_a_kind_and_again_after_the_interval() {
+        let mut limit = RepeatLimit::default();
+        let begun = Instant::now();
+        for (key, after, admitted) in [
+            ("a", Duration::ZERO, true),
+            ("a", DAY - Duration::from_secs(1), false),
+            ("b", Duration::ZERO, true),
+            ("a", DAY, true),
+            ("a", DAY * 2 - Duration::from_secs(1), false),
+        ] {
+            assert_eq!(limit.admit(key.into(), DAY, begun + after), admitted, "{key} {after:?}");
+        }
+    }
+
+    #[test]
+    fn more_kinds_than_are_remembered_wait_until_the_first_are_forgotten() {
+        let mut limit = RepeatLimit::default();
+        let begun = Instant::now();
+        let mut admit = |key: usize, now| limit.admit(key.to_string(), DAY, now);
+        assert!((0..REPEATS_MAX).all(|key| admit(key, begun)));
+        assert!(!admit(REPEATS_MAX, begun));
+        assert!(admit(REPEATS_MAX, begun + DAY));
+        assert_eq!(limit.0.len(), 1);
     }
 }

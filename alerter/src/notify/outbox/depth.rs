@@ -29,6 +29,9 @@ pub struct OutboxMeasurement {
     pub unrouted: BTreeMap<i64, u64>,
 }
 
+/// The last measurement, if there is one.
+pub type MeasuredOutbox = watch::Receiver<Option<OutboxMeasurement>>;
+
 /// Measures the outbox at an interval, until `stop`. `failing` returns the tenants and channels whose
 /// account fails: their notifications wait, and operators were notified of it.
 pub async fn monitor(
@@ -42,9 +45,7 @@ pub async fn monitor(
         let measured = outbox.measure(failing());
         let Some(measured) = stop.run_until_cancelled(measured).await else { return };
         match measured {
-            Ok(measurement) => {
-                measurements.send_replace(Some(measurement));
-            }
+            Ok(measurement) => drop(measurements.send_replace(Some(measurement))),
             Err(error) => debug!(%error, "cannot measure the outbox, retrying"),
         }
     }

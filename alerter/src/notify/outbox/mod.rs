@@ -20,7 +20,7 @@ mod table;
 
 pub use add::{add, raise};
 pub use claim::{DueRow, RebuiltRequest};
-pub use depth::{OutboxMeasurement, monitor};
+pub use depth::{MeasuredOutbox, OutboxMeasurement, monitor};
 pub use fold::{Moment, fold};
 pub use notification::{DIGEST, NewNotification, Notification, Whom, is_end};
 pub use operate::{OutboxFilter, OutboxRow};

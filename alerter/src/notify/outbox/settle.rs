@@ -80,14 +80,8 @@ pub struct Attempt {
 impl Attempt {
     /// The platform accepted the notification.
     pub fn sent(errcode: Option<i64>) -> Self {
-        Self {
-            settlement: Settlement::Sent,
-            requested: true,
-            uncertain: false,
-            errcode,
-            reason: None,
-            plain_fields: BTreeSet::new(),
-        }
+        let (settlement, plain_fields) = (Settlement::Sent, BTreeSet::new());
+        Self { settlement, requested: true, uncertain: false, errcode, reason: None, plain_fields }
     }
 
     /// No platform was called. The reason is a fixed word.

@@ -34,7 +34,7 @@ impl Sender {
             self.device_messages.columns(),
             device_message::wearer(&self.device_messages.pool, &notification.episode_key),
         );
-        let (columns, wearer) = match facts.await {
+        let (columns, (wearer, org_id)) = match facts.await {
             Ok((Some(columns), wearer)) => (columns, wearer),
             Ok((None, _)) => return Some(Attempt::later(FIX_WAIT, "no_table")),
             Err(error) => {
@@ -42,13 +42,13 @@ impl Sender {
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let is_wearer = wearer.user_id == Some(user_id);
+        let is_wearer = wearer == Some(user_id);
         let message = DeviceMessage {
             device_sn: &notice.device_sn,
             text: device_message::text(&notice, is_wearer),
             user_id,
             is_wearer,
-            org_id: wearer.org_id,
+            org_id,
             customer_id: notification.customer_id,
         };
         let span = start_span(notification, Channel::Message);
