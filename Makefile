@@ -18,7 +18,7 @@ E2E_THREADS := --test-threads=4
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,7 @@ demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, wit
 
 check: install fmt lint unit e2e-check  ## Before a commit: format, clippy, unit tests, the main promises on MariaDB; 12 min at most
 
-test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI runs; 50 min at most
+test: install fmt lint docs unit deny promtool deploy-check e2e e2e-mysql  ## All that CI runs; 50 min at most
 
 soak: install  ## Before a release: 90 min of load with random faults for each of SEEDS="1 2 3"; saves the results
 	cargo build --release --workspace --bins
@@ -116,6 +116,13 @@ alert-cases: install  ## Play a file of worked examples of alerts, without serve
 
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml
+
+deploy-check:  ## Check the form of the files in deploy/: manifests, units, compose.yaml, Dockerfile, scripts
+	deploy/check
+
+dist: install  ## Build the release into target/dist: stripped programs, units, checksums, dependencies
+	cargo build --release --locked -p ljwx-gateway -p ljwx-worker -p ljwx-alerter
+	deploy/dist
 
 deny:  ## Check licences and sources of dependencies, if cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \

@@ -5,6 +5,8 @@ pub mod metrics_page;
 #[cfg(test)]
 mod dependencies;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod floors;
