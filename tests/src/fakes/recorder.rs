@@ -94,8 +94,8 @@ async fn record(
 ) -> Response {
     let mut recorded = lock(&recorded);
     if uri.path() == READY {
-        let unready = StatusCode::SERVICE_UNAVAILABLE;
-        return if recorded.ready { StatusCode::OK } else { unready }.into_response();
+        let unready = (!recorded.ready).then_some(StatusCode::SERVICE_UNAVAILABLE);
+        return unready.unwrap_or(StatusCode::OK).into_response();
     }
     recorded.requests.push(Request { line: format!("{method} {uri}"), headers, body });
     match recorded.status {
