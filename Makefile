@@ -40,7 +40,7 @@ soak: install  ## Before a release: 90 min of load with random faults for each o
 soak-tests: install  ## Before a release: tests of kills, overload and long runs on both databases, in an hour; saves the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
-	@PREVIOUS_WORKER=$$($(STACK) previous) || exit 1; export PREVIOUS_WORKER; \
+	@PREVIOUS_PROGRAMS=$$($(STACK) previous) || exit 1; export PREVIOUS_PROGRAMS; \
 	status=0; for database in mariadb mysql; do \
 	  export STACK_DATABASE=$$database; \
 	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \

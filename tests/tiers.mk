@@ -80,4 +80,5 @@ SOAK := \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
   faults::rebalance:: \
   worker::sharing::the_last_release_is_rolled_forward_under_load_and_everything_stored_once \
-  worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once
+  worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once \
+  drills::rolling_update::

@@ -191,7 +191,6 @@ impl App {
     }
 
     fn sender(&self, wake: Arc<Notify>) -> Sender {
-        let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
             routes: SenderRoutes {
@@ -200,7 +199,8 @@ impl App {
             },
             device_messages: DeviceMessageTable::new(self.pool.clone()),
             gates: Arc::clone(&self.accounts),
-            limits,
+            limits: self.config.limits.limits(),
+            silences: self.silences.clone(),
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,

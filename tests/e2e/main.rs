@@ -6,8 +6,10 @@
 //! running.
 
 mod alerter;
+mod drills;
 mod faults;
 mod gateway;
 mod operators;
+mod runbook_blocks;
 mod support;
 mod worker;

@@ -2,6 +2,7 @@
 //! the services have processed them, and checking the result. A step of a single test stays with
 //! that test.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -96,6 +97,17 @@ pub async fn used(name: &str) -> Result<(World, Service, Service)> {
     send(&gateway, &world.device(1), "2025-09-02 17:00", &[83, 200, 84]).await?;
     settled(&world).await?;
     Ok((world, gateway, worker))
+}
+
+/// Returns the path of a program of the last release.
+pub fn last_release_of(program: &str) -> Result<PathBuf> {
+    let path = Path::new(&std::env::var("PREVIOUS_PROGRAMS").unwrap_or_default()).join(program);
+    ensure!(
+        path.is_absolute() && path.is_file(),
+        "PREVIOUS_PROGRAMS names no folder with {program}: run \
+         `export PREVIOUS_PROGRAMS=$(deploy/stack previous)` first"
+    );
+    Ok(path)
 }
 
 /// Runs `worker audit` and returns its exit code and its report.

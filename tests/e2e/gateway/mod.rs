@@ -4,6 +4,7 @@ pub mod acknowledgement;
 pub mod cases;
 pub mod config;
 pub mod limits;
+pub mod old_address;
 pub mod public_port;
 pub mod rejects;
 pub mod topics;

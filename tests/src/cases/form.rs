@@ -163,6 +163,12 @@ impl Case {
         if self.method() == "POST" { MINIMAL_BODY.into() } else { Vec::new() }
     }
 
+    /// Returns whether the case is one request to the public address of any gateway.
+    pub fn runs_anywhere(&self) -> bool {
+        let alone = self.settings.is_empty() && self.port.is_none();
+        alone && self.steps.is_none() && self.sequence.is_none()
+    }
+
     pub(super) fn needs_a_gateway_of_its_own(&self) -> bool {
         let mut steps = self.steps.iter().flatten();
         let changes = !self.settings.is_empty() || self.sequence.is_some();

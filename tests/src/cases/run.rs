@@ -8,6 +8,7 @@ use super::form::{Case, File};
 use super::{raw, request, sequence};
 use crate::clients::kafka::TopicReader;
 use crate::stack::process::Service;
+use crate::stack::reverse_proxy::{Program, ReverseProxy};
 use crate::stack::world::World;
 
 /// The result of a case, without problems if it holds.
@@ -21,6 +22,15 @@ pub struct Outcome {
 
 /// Runs the cases in their order, on one partition, because an example has an order across devices.
 pub async fn run(file: &File) -> Result<Vec<Outcome>> {
+    run_at(file, None).await
+}
+
+/// Runs the cases through a proxy at the old address. None may need a gateway of its own.
+pub async fn run_through(program: Program, file: &File) -> Result<Vec<Outcome>> {
+    run_at(file, Some(program)).await
+}
+
+async fn run_at(file: &File, program: Option<Program>) -> Result<Vec<Outcome>> {
     let world = if file.cases.iter().any(Case::needs_kafka_alone) {
         World::exclusive("cases").await?
     } else {
@@ -35,6 +45,13 @@ pub async fn run(file: &File) -> Result<Vec<Outcome>> {
         rejects: TopicReader::from_start(brokers, &world.rejects_topic).await?,
     };
     let mut shared = world.gateway().env("TIME_ZONE", &file.zone).start().await?;
+    let proxy = match program {
+        Some(program) => Some(ReverseProxy::before(program, &shared).await?),
+        None => None,
+    };
+    if let Some(proxy) = &proxy {
+        shared.listen = Some(proxy.address());
+    }
     let mut outcomes = Vec::new();
     for case in &file.cases {
         let problems = match case.not_built(&help) {
@@ -43,6 +60,7 @@ pub async fn run(file: &File) -> Result<Vec<Outcome>> {
         };
         outcomes.push(Outcome { name: case.name.clone(), problems });
     }
+    proxy.map_or(Ok(()), ReverseProxy::end)?;
     shared.terminate().await?;
     world.finish().await?;
     Ok(outcomes)

@@ -2,6 +2,7 @@
 
 pub mod http_server;
 pub mod platform;
+pub mod recorder;
 pub mod tcp_proxy;
 pub mod webhook;
 pub mod wechat;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::stack::root;
 
 /// Folders that hold documents, from the root of the repository.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "",
     "common/ledger",
     "common/reading",
     "common/service",
     "deploy",
     "deploy/k8s",
+    "deploy/proxy",
     "deploy/systemd",
     "docs",
     "migrations",

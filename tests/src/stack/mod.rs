@@ -10,6 +10,7 @@ pub mod launch;
 mod outage;
 pub mod own_server;
 pub mod process;
+pub mod reverse_proxy;
 pub mod tls_stack;
 pub mod wait;
 pub mod world;

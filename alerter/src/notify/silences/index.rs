@@ -70,16 +70,24 @@ impl SilenceIndex {
                 let mut matchers = (customer_id, device_sn, None);
                 for rule_id in [None, Some(rule_id)] {
                     matchers.2 = rule_id;
-                    let spans = self.spans.get(&matchers).into_iter().flatten();
-                    let mut lasting =
-                        spans.filter(|span| (span.starts_at..span.ends_at).contains(&at));
-                    if let Some(span) = lasting.next() {
-                        return Some(span.id);
+                    if let Some(id) = self.lasting(&matchers, at) {
+                        return Some(id);
                     }
                 }
             }
         }
         None
+    }
+
+    /// Whether a silence covers every notification at `at`.
+    pub fn covers_all(&self, at: i64) -> bool {
+        self.lasting(&(None, None, None), at).is_some()
+    }
+
+    fn lasting(&self, matchers: &Matchers, at: i64) -> Option<i64> {
+        let spans = self.spans.get(matchers).into_iter().flatten();
+        let mut lasting = spans.filter(|span| (span.starts_at..span.ends_at).contains(&at));
+        lasting.next().map(|span| span.id)
     }
 
     /// Number of silences, planned ones included.
@@ -128,6 +136,10 @@ mod tests {
         ] {
             let silence = silence(customer_id, device_sn, rule_id);
             assert_eq!(matching(&silence, 1_500), covered.then_some(5), "{silence:?}");
+            let is_narrow = customer_id.is_some() || device_sn.is_some() || rule_id.is_some();
+            let index = SilenceIndex::new(vec![silence]);
+            assert_eq!(index.covers_all(1_500), !is_narrow);
+            assert!(!index.covers_all(999) && !index.covers_all(2_000));
         }
     }
 

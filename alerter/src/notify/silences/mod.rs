@@ -105,6 +105,13 @@ impl ActiveSilences {
     ) -> Option<i64> {
         self.0.borrow().as_ref()?.matching(now_ms, customer_id, device_sn, rule_id)
     }
+
+    /// Whether a silence covers every notification now. `now_ms` is this process's clock.
+    pub fn cover_all(&self, now_ms: i64) -> bool {
+        let covers =
+            |known: &Arc<SilenceSnapshot>| known.index.covers_all(now_ms + known.server_ahead_ms);
+        self.0.borrow().as_ref().is_some_and(covers)
+    }
 }
 
 async fn follow(
@@ -193,6 +200,7 @@ mod tests {
             let silences = known(1_000, 2_000, server_ahead_ms);
             let found = silences.matching(now_ms, 7, &device, 3);
             assert_eq!(found.is_some(), covered, "{server_ahead_ms} {now_ms}");
+            assert_eq!(silences.cover_all(now_ms), covered, "{server_ahead_ms} {now_ms}");
         }
     }
 
@@ -231,5 +239,6 @@ mod tests {
         let silences = ActiveSilences::unread();
         assert!(!silences.are_known());
         assert_eq!(silences.matching(0, 7, &DeviceSn::new("A1").unwrap(), 3), None);
+        assert!(!silences.cover_all(0));
     }
 }
