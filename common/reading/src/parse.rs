@@ -18,11 +18,13 @@ const CUSTOMER_ID: &[&str] = &["customer_id", "customerId"];
 const ORG_ID: &[&str] = &["org_id", "orgId"];
 const USER_ID: &[&str] = &["user_id", "userId"];
 const UPLOAD_METHOD: &[&str] = &["upload_method", "uploadMethod"];
-const SLEEP_DATA: &[&str] = &["sleepData", "smData"];
-const EXERCISE_DAILY_DATA: &[&str] = &["exerciseDailyData", "ydData"];
-const EXERCISE_WEEK_DATA: &[&str] = &["exerciseWeekData", "exerciseDailyWeekData", "ydWeekData"];
-const SCIENTIFIC_SLEEP_DATA: &[&str] = &["scientificSleepData", "kxsmData"];
-const WORKOUT_DATA: &[&str] = &["workoutData"];
+const SLEEP_DATA: &[&str] = &["sleepData", "smData", "sleep_data"];
+const EXERCISE_DAILY_DATA: &[&str] = &["exerciseDailyData", "ydData", "exercise_daily_data"];
+const EXERCISE_WEEK_DATA: &[&str] =
+    &["exerciseWeekData", "exerciseDailyWeekData", "ydWeekData", "exercise_week_data"];
+const SCIENTIFIC_SLEEP_DATA: &[&str] =
+    &["scientificSleepData", "kxsmData", "scientific_sleep_data"];
+const WORKOUT_DATA: &[&str] = &["workoutData", "workout_data"];
 
 /// The facts that the parser needs beside the item itself.
 #[derive(Debug, Clone, Copy)]
