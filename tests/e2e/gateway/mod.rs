@@ -3,6 +3,8 @@
 pub mod acknowledgement;
 pub mod cases;
 pub mod config;
+pub mod documents;
+pub mod dry_run;
 pub mod limits;
 pub mod public_port;
 pub mod rejects;

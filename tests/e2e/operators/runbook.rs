@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::prometheus::deploy_folder;
+use ljwx_tests::repo::markdown::{self, Block};
 use ljwx_tests::stack::launch::program_folder;
 use ljwx_tests::stack::wait::{eventually, pass};
 use serde_json::json;
@@ -22,30 +23,11 @@ const SLOW_UPLOAD: Duration = Duration::from_millis(700);
 /// The duration of a slow batch.
 const SLOW_BATCH: Duration = Duration::from_millis(1500);
 
-/// A block to run, and the line at which it begins.
-struct Block {
-    line: usize,
-    script: String,
-}
-
+/// Returns the blocks to run.
 fn blocks() -> Result<Vec<Block>> {
     let text = std::fs::read_to_string(deploy_folder().join("runbook.md"))?;
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    for (number, line) in text.lines().enumerate() {
-        match &mut open {
-            None if line.trim() == "```sh runnable" => {
-                open = Some(Block { line: number + 1, script: String::new() });
-            }
-            None => {}
-            Some(_) if line.trim() == "```" => blocks.extend(open.take()),
-            Some(block) => {
-                block.script.push_str(line);
-                block.script.push('\n');
-            }
-        }
-    }
-    Ok(blocks)
+    let blocks = markdown::blocks(&text).into_iter();
+    Ok(blocks.filter(|block| block.info == "sh runnable").collect())
 }
 
 fn authority(address: &str) -> String {
@@ -77,7 +59,7 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
     let path = format!("{}:{}", program_folder()?.display(), std::env::var("PATH")?);
     for block in blocks {
         let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &block.script]);
+        command.args(["-euo", "pipefail", "-c", &block.text]);
         command.envs([
             ("PATH", path.as_str()),
             ("KAFKA_BROKERS", &stack.kafka_brokers),
@@ -101,13 +83,8 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
             .with_context(|| format!("runbook.md:{}: no end", block.line))??;
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        ensure!(output.status.success(), "runbook.md:{}:\n{}{said}", block.line, block.script);
-        ensure!(
-            !said.trim().is_empty(),
-            "runbook.md:{} says nothing:\n{}",
-            block.line,
-            block.script
-        );
+        ensure!(output.status.success(), "runbook.md:{}:\n{}{said}", block.line, block.text);
+        ensure!(!said.trim().is_empty(), "runbook.md:{} says nothing:\n{}", block.line, block.text);
     }
     drop(load);
     watched.end().await
