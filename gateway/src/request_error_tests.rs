@@ -51,7 +51,7 @@ fn the_pages_for_device_makers_list_every_code_and_no_other() {
             assert_eq!(row.map(|(_, cell)| *cell), Some(status.as_str()), "{page}: {code}");
         }
         let mut listed: Vec<_> = rows.iter().map(|(code, _)| *code).collect();
-        let mut expected = [&of_bodies[..], &items].concat();
+        let mut expected = [&of_bodies[..], items.as_slice()].concat();
         listed.sort_unstable();
         expected.sort_unstable();
         assert_eq!(listed, expected, "{page}");
