@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Installs missing programs through the machine's own package clients, and prints each installation.
 
-# Needed to build the Rust workspace (librdkafka, TLS), and by the runbook's commands.
-BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq)
+# Needed to build the Rust workspace (librdkafka, TLS), and by the commands of documents.
+BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq python3:python3)
 
 # Tests run the configurations of deploy/proxy in them.
 PROXIES=(nginx:nginx haproxy:haproxy)
@@ -87,7 +87,7 @@ install_all() {
   end_background_at_exit
   for tool in "${BUILD_TOOLS[@]}" "${PROXIES[@]}"; do have "${tool%%:*}" || missing+=("${tool##*:}"); done
   ! have dpkg-query || dpkg-query -W libssl-dev >/dev/null 2>&1 || missing+=(libssl-dev)
-  ((${#missing[@]} == 0)) || packages 'the build, the runbook and the tests' "${missing[@]}"
+  ((${#missing[@]} == 0)) || packages 'the build, commands of documents and the tests' "${missing[@]}"
   for name in "${SERVICES[@]}"; do
     unchosen "$name" && continue
     if "${name}_install"; then

@@ -10,6 +10,8 @@ mod number;
 mod parse;
 mod reading;
 mod rejection;
+#[cfg(test)]
+mod request_schema_tests;
 mod time;
 pub mod wire;
 

@@ -3,9 +3,10 @@
 use std::vec::IntoIter;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::repo::markdown::Block;
 use ljwx_tests::stack::world::World;
 
-use crate::runbook_blocks::{Block, Variables, blocks, run, variables};
+use crate::runbook_blocks::{Variables, blocks, run, variables};
 
 /// The blocks of a section of the runbook that are still to be run.
 pub struct Drill {

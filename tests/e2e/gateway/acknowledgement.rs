@@ -143,8 +143,8 @@ async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     finish(world, gateway).await
 }
 
-/// That the successor publishes is a unit test of the publisher: no broker here can refuse a producer
-/// and still show the settings of its topics.
+/// That the successor publishes is the worked example of this name, on a broker of its own: these
+/// brokers cannot show the settings of topics.
 #[tokio::test(flavor = "multi_thread")]
 async fn fatal_producer_heals() -> Result<()> {
     let world = World::shared("fatal").await?;

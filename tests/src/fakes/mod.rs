@@ -1,5 +1,6 @@
 //! Fakes of servers that are not ours.
 
+pub mod faulty_gateway;
 pub mod http_server;
 pub mod platform;
 pub mod recorder;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::stack::root;
 
 /// Folders that hold documents, from the root of the repository.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "",
     "common/ledger",
     "common/reading",
@@ -17,6 +17,7 @@ const FOLDERS: [&str; 10] = [
     "deploy/systemd",
     "docs",
     "migrations",
+    "tests/conformance",
 ];
 
 fn documents() -> Vec<PathBuf> {

@@ -1,5 +1,6 @@
 //! Checks of the repository itself.
 
+pub mod markdown;
 pub mod metrics_page;
 
 #[cfg(test)]
@@ -14,3 +15,5 @@ mod floors;
 mod states;
 #[cfg(test)]
 mod tiers;
+#[cfg(test)]
+mod translations;
