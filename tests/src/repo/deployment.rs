@@ -75,8 +75,11 @@ fn a_unit_tells_its_process_the_memory_limit() {
 #[test]
 fn the_manifests_run_this_release_as_the_user_of_its_image() {
     let overlay = read("deploy/k8s/overlays/production/kustomization.yaml");
-    assert_eq!(word(&overlay, "newTag: "), env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(word(&overlay, "newTag: "), version);
+    assert_eq!(word(&read("deploy/k8s/README.md"), "job/migrate-"), version);
     let image = read("deploy/Dockerfile");
+    assert_eq!(word(&image, "--build-arg VERSION="), version);
     let user = word(&read("deploy/k8s/base/pod.yaml"), "runAsUser: ").to_owned();
     assert_eq!(word(&image, "USER "), format!("{user}:{user}"));
 }
