@@ -33,6 +33,14 @@ const LOAD: Duration = Duration::from_secs(10);
 /// The minute of the readings' times.
 pub const AT: &str = "2025-09-02 16:09";
 
+/// Starts a gateway in a new world.
+pub async fn gateway(name: &str) -> Result<(World, Service)> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    Ok((world, gateway))
+}
+
 /// Starts a gateway and a worker in a new world.
 pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
     let world = World::shared(name).await?;
@@ -42,7 +50,7 @@ pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
 }
 
 /// Ends the services, which must exit with 0, and removes the world.
-pub async fn finish(world: World, services: [Service; 2]) -> Result<()> {
+pub async fn finish<const COUNT: usize>(world: World, services: [Service; COUNT]) -> Result<()> {
     for service in services {
         let name = service.name().to_owned();
         let status = service.terminate().await?;

@@ -7,7 +7,7 @@ use ljwx_tests::stack::Server;
 use ljwx_tests::stack::world::World;
 
 use super::drill::Drill;
-use crate::support::{codes, ensure_holds, judged, letters, send, settled, totals};
+use crate::support::{codes, ensure_holds, finish, judged, letters, send, settled, totals};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stored_stays_and_a_new_cluster_is_stored_behind_it() -> Result<()> {
@@ -56,8 +56,5 @@ async fn what_was_stored_stays_and_a_new_cluster_is_stored_behind_it() -> Result
     let notes = codes(&ensure_holds(&world, &[]).await?, "note");
     let known = |code: &String| ["topic_made_anew", "letters_expired"].contains(&code.as_str());
     ensure!(notes.iter().all(known), "{notes:?}");
-    for service in [gateway, worker, alerter] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
+    finish(world, [gateway, worker, alerter]).await
 }

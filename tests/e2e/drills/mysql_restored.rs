@@ -11,7 +11,7 @@ use ljwx_tests::stack::world::World;
 use reqwest::Url;
 
 use super::drill::Drill;
-use crate::support::{SOON, delivered, judged, measure, settled};
+use crate::support::{SOON, delivered, finish, judged, measure, settled};
 
 /// Three breaches, which open an episode.
 const BREACH: [i32; 3] = [130, 131, 132];
@@ -117,8 +117,5 @@ async fn what_is_over_reaches_nobody_and_what_lasts_is_told_once_more() -> Resul
     ensure!(again.contains(&late) && again.contains("延迟"), "{messages:#?}");
     ensure!(end.contains(&lasting) && end.contains("已恢复"), "{messages:#?}");
     ensure!(messages.len() == 8, "{messages:#?}");
-    for service in [gateway, worker, alerter] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
+    finish(world, [gateway, worker, alerter]).await
 }

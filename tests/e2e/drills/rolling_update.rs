@@ -13,7 +13,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
 use super::drill::Drill;
-use crate::support::{SOON, delivered, judge, judged, last_release_of, measure};
+use crate::support::{SOON, delivered, finish, judge, judged, last_release_of, measure};
 
 /// The longest load. It ends with the update.
 const UPDATE_MAX: Duration = Duration::from_secs(180);
@@ -138,10 +138,7 @@ async fn updated(name: &str, order: [Kind; 3]) -> Result<()> {
     let messages = site.wechat.messages();
     ensure!(messages.len() == 2 * order.len(), "{messages:#?}");
     let Site { world, gateway, worker, alerter, .. } = site;
-    for service in [gateway, worker, alerter] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
+    finish(world, [gateway, worker, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::support::{finish, gateway};
+
 /// What the requests of a client meet. Each failure is followed by an answer, so that no pause grows.
 const FATES: [Fate; 9] = [
     Refused(503, Some(1)),
@@ -49,9 +51,7 @@ fn reading(world: &World, number: usize) -> Value {
 }
 
 async fn started(name: &str) -> Result<(World, Service, FaultyGateway)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
+    let (world, gateway) = gateway(name).await?;
     let faulty = FaultyGateway::start(gateway.url(""), &FATES).await?;
     Ok((world, gateway, faulty))
 }
@@ -92,11 +92,6 @@ async fn judge(
     Ok(())
 }
 
-async fn finish(world: World, gateway: Service) -> Result<()> {
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_in_python_keeps_its_readings_until_each_is_stored_once() -> Result<()> {
     let (world, gateway, faulty) = started("python").await?;
@@ -106,7 +101,7 @@ async fn the_client_in_python_keeps_its_readings_until_each_is_stored_once() -> 
     command.arg(example("client.py")).arg(faulty.url()).arg(world.logs.join("cache.db"));
     let done = run(command, &lines.join("\n")).await?;
     judge(&world, &faulty, &done, readings).await?;
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,5 +119,5 @@ async fn the_client_in_shell_keeps_its_bodies_until_each_is_stored_once() -> Res
     judge(&world, &faulty, &done, BODIES).await?;
     let left = std::fs::read_dir(&folder).context("folder of bodies")?.count();
     ensure!(left == 0, "{left} bodies are left");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }

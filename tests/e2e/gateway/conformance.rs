@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::kafka;
-use ljwx_tests::stack::world::World;
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::dry_run::{ITEM_CODES, every_fault};
+use crate::support::{finish, gateway};
 
 /// The longest that the kit may take.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
@@ -30,9 +30,7 @@ async fn kit(arguments: &[&str]) -> Result<(Option<i32>, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kit_holds_and_stores_nothing_unless_it_is_told_to() -> Result<()> {
-    let world = World::shared("kit").await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
+    let (world, gateway) = gateway("kit").await?;
     let (brokers, url) = (&world.stack.kafka_brokers, gateway.url(""));
     let (code, said) = kit(&["check", &url]).await?;
     ensure!(code == Some(0) && said["of"].as_i64() > Some(80), "{said:#}");
@@ -43,15 +41,12 @@ async fn the_kit_holds_and_stores_nothing_unless_it_is_told_to() -> Result<()> {
     let (code, said) = kit(&["check", &url, "--store"]).await?;
     ensure!(code == Some(0) && said["of"].as_i64() > Some(80), "{said:#}");
     ensure!(!kafka::records(brokers, &world.readings_topic).await?.is_empty(), "nothing is stored");
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kit_explains_a_body_with_every_code_of_items_in_both_languages() -> Result<()> {
-    let world = World::shared("explain").await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
+    let (world, gateway) = gateway("explain").await?;
     let file = world.logs.join("body.json");
     std::fs::write(&file, every_fault(&world)?).context("a body")?;
     let (url, file) = (gateway.url(""), file.display().to_string());
@@ -69,6 +64,5 @@ async fn the_kit_explains_a_body_with_every_code_of_items_in_both_languages() ->
     let [chinese, english] = &explanations[..] else { anyhow::bail!("{explanations:?}") };
     ensure!(english.iter().all(|text| text.is_ascii()), "{english:?}");
     ensure!(chinese.iter().all(|text| !text.is_ascii()), "{chinese:?}");
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
+    finish(world, [gateway]).await
 }

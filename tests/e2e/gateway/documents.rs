@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::repo::markdown;
 use ljwx_tests::stack::process::Service;
-use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+use crate::support::{finish, gateway};
 
 const PAGE: &str = include_str!("../../../docs/devices.md");
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
@@ -23,18 +24,6 @@ const CHANGING: [&str; 4] = ["server_time", "server_epoch_ms", "request_id", "re
 
 /// Members of every answer, which most examples leave out.
 const LEFT_OUT: [&str; 3] = ["server_time", "server_epoch_ms", "request_id"];
-
-async fn gateway(name: &str) -> Result<(World, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
-    Ok((world, gateway))
-}
-
-async fn finish(world: World, gateway: Service) -> Result<()> {
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
-}
 
 /// Compares a body with the one shown. Only what every answer has may be left out.
 fn compare(shown: &Value, found: &Value) -> Result<()> {
@@ -134,7 +123,7 @@ async fn each_request_of_the_page_for_device_makers_gets_the_answer_after_it() -
         sent += 1;
     }
     ensure!(sent >= 15, "only {sent} requests were found");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,5 +138,5 @@ async fn each_example_of_the_openapi_document_is_accepted_and_answered_as_it_say
             check_documented("POST", path, &answer).with_context(|| format!("{path}, {name}"))?;
         }
     }
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::kafka;
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
+
+use crate::support::{finish, gateway};
 
 const DEVICES: &str = "/upload_health_data";
 const API: &str = "/v1/readings";
@@ -30,18 +31,6 @@ pub(super) const ITEM_CODES: [&str; 11] = [
 
 /// Rejected items of [`every_fault`], and the item of which a document was cut.
 const KEPT: usize = 7;
-
-async fn gateway(name: &str) -> Result<(World, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
-    Ok((world, gateway))
-}
-
-async fn finish(world: World, gateway: Service) -> Result<()> {
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
-}
 
 async fn records(world: &World) -> Result<[usize; 2]> {
     let brokers = &world.stack.kafka_brokers;
@@ -102,7 +91,7 @@ async fn a_body_with_every_code_is_explained_and_only_a_dry_run_of_it_is_not_sto
     ensure!(stored.status == 200 && codes(&stored) == ITEM_CODES, "{}", stored.text);
     ensure!(stored.json.get("dry_run").is_none(), "{}", stored.text);
     ensure!(records(&world).await? == [2, KEPT], "{:?}", records(&world).await?);
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 /// Returns the readings of a dry run without what depends on its moment, and their warnings.
@@ -151,5 +140,5 @@ async fn the_readings_of_a_dry_run_are_those_of_a_real_one_and_echo_themselves()
         members.remove("warnings");
         ensure!(readings.contains(&value), "{value} is not in {}", first.text);
     }
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
