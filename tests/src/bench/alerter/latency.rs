@@ -41,8 +41,9 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Sends the readings of a run, each run with devices of its own, to an alerter that has its
-/// partitions. Returns the seconds from each breach to its message, in ascending order.
+/// Sends the readings of a run to an alerter that has its partitions. Each run has its own devices.
+///
+/// Returns the seconds from each breach to its message, in ascending order.
 pub(super) async fn delays(
     world: &World,
     wechat: &FakeWechat,

@@ -70,9 +70,10 @@ pub(super) async fn add_account(world: &World, tenant: i64, secret: &str) -> any
         .await
 }
 
-/// Waits until there is a message about each device of `sent`, and returns the seconds from each
-/// breach to its message, in ascending order. `sent`: when the device's breach was sent, by the
-/// fake's clock.
+/// Waits until each breach has its message, and returns the seconds between them, in ascending
+/// order.
+///
+/// `sent` has each device's time of sending, by the fake's clock.
 pub(crate) async fn delays(
     world: &World,
     wechat: &FakeWechat,

@@ -60,9 +60,10 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Lets the devices send one reading each, beside a load that begins now. Returns the seconds until
-/// all their alerts are recorded, and how soon the readings of the load were evaluated around that
-/// time.
+/// Lets the devices send one reading each, beside a load that begins now.
+///
+/// Returns the seconds until all their alerts are recorded, and how soon the readings of the load
+/// were evaluated around that time.
 async fn followed(world: &World, alerter: &Service) -> anyhow::Result<(f64, Progress)> {
     let begun = Instant::now();
     eventually(SETTLED_WITHIN, "the load is evaluated", || async {
