@@ -18,7 +18,7 @@ E2E_THREADS := --test-threads=4
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,10 @@ bench-alerter: install  ## Readings that one core evaluates a second, then the a
 	cargo bench -p ljwx-alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
+
+bench-peaks: install  ## The alerter while thousands are missing, a million are assigned, notifications are owed or wait; saves the figures
+	cargo build --release --workspace --bins
+	$(ALONE) $(STACK) run -- target/release/bench peaks --save $(ARGS)
 
 bench-telemetry: install  ## The cost of spans for the gateway and the worker
 	cargo build --release --workspace --bins
