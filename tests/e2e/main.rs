@@ -9,5 +9,6 @@ mod alerter;
 mod faults;
 mod gateway;
 mod operators;
+mod privacy;
 mod support;
 mod worker;
