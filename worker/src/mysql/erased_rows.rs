@@ -30,6 +30,15 @@ const BEFORE_ALL: &str = "1000-01-01 00:00:00";
 /// The form of times, in which they are compared with the column again.
 const TIME: &str = "CAST(DATE_FORMAT(timestamp, '%Y-%m-%d %H:%i:%s') AS CHAR)";
 
+/// Totals of all erased rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
+pub struct ErasedTotals {
+    /// Their deliveries.
+    pub deliveries: i64,
+    /// Rows with the id 0.
+    pub zeros: i64,
+}
+
 /// A row that is to be erased.
 #[derive(Debug, FromRow)]
 struct ErasedRow {
@@ -64,12 +73,14 @@ pub async fn erase(pool: &MySqlPool, condition: &str) -> Result<u64, sqlx::Error
     }
 }
 
-/// Returns the deliveries of all rows that were erased so far.
-pub async fn deliveries(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) FROM ingest_dropped_month \
-         WHERE month = ?",
+/// Returns the totals of all rows that were erased so far.
+pub async fn totals(connection: &mut MySqlConnection) -> Result<ErasedTotals, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) AS deliveries, \
+         CAST(COALESCE(SUM(IF(bucket = ?, row_count, 0)), 0) AS SIGNED) AS zeros \
+         FROM ingest_dropped_month WHERE month = ?",
     )
+    .bind(main_table::ID_ZERO)
     .bind(ERASED)
     .fetch_one(connection)
     .await

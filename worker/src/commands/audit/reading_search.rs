@@ -65,7 +65,7 @@ impl ReadingSearch {
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
         let stretches = stretches(config, evidence, reader)?;
-        let mut search = Self { erased: evidence.mysql.erased, ..Self::default() };
+        let mut search = Self { erased: evidence.mysql.erased.deliveries, ..Self::default() };
         let mut waiting: Vec<(SourceOffset, Option<StoredIdentity>)> = Vec::new();
         reader.read(&config.kafka.readings_topic, &stretches, |message| {
             let identity = dead_letters::identity(message);

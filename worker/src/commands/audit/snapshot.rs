@@ -9,8 +9,9 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
 use crate::batch::row;
+use crate::mysql::erased_rows::{self, ErasedTotals};
 use crate::mysql::row_count::{PartitionCount, RowCount};
-use crate::mysql::{erased_rows, main_table, row_count};
+use crate::mysql::{main_table, row_count};
 
 /// Identity of a reading as text: device and wall clock.
 pub type StoredIdentity = (String, String);
@@ -49,8 +50,8 @@ pub struct Snapshot {
     /// Rows whose id lies in a partition of a ledger. All counts include dropped months and erased
     /// rows.
     pub rows: BTreeMap<i32, RowCount>,
-    /// Deliveries of the erased rows.
-    pub erased: i64,
+    /// Totals of the erased rows.
+    pub erased: ErasedTotals,
     /// Rows with id 0: of another writer, except for the first record of partition 0.
     pub id_zero: RowCount,
     /// Whether there are rows of other writers: adopted, or written beside this system.
@@ -100,7 +101,7 @@ async fn read(
             .map(|(partition, stored, merged)| (partition, ExpectedRows { stored, merged }))
             .collect(),
         gaps: gaps(connection, group, topic).await?,
-        erased: erased_rows::deliveries(connection).await?,
+        erased: erased_rows::totals(connection).await?,
         ..Snapshot::default()
     };
     for count in row_count::counts(connection).await.context("cannot read what is counted")? {
