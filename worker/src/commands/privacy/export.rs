@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use futures_util::TryStreamExt;
 use ljwx_ledger::mysql::MySqlPool;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Column, Row};
@@ -28,15 +27,11 @@ struct Lines<W: Write> {
 }
 
 impl<W: Write> Lines<W> {
-    fn write(&mut self, place: &str, row: impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, &json!({ "from": place, "row": to_value(row)? }))?;
+    fn write(&mut self, place: &str, row: Value) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, &json!({ "from": place, "row": row }))?;
         self.count += 1;
         writeln!(self.out)
     }
-}
-
-fn to_value(row: impl Serialize) -> io::Result<Value> {
-    Ok(serde_json::to_value(row)?)
 }
 
 /// Writes everything. The exit code tells whether there was anything.

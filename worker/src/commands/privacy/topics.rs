@@ -139,7 +139,9 @@ fn kept_until(now_ms: i64, settings: Option<&TopicSettings>) -> KeptUntil {
 }
 
 /// Returns the newest record of each device that came at `since_ms` or later, or that a group has yet
-/// to process: times of receipt in milliseconds since 1970. `positions` are those of the slowest
+/// to process.
+///
+/// Times are those of the receipt, in milliseconds since 1970. `positions` are those of the slowest
 /// group. Blocks.
 pub fn on_the_way(
     reader: &TopicReader,
