@@ -12,6 +12,7 @@ CREATE USER IF NOT EXISTS 'ljwx_maintenance'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_worker'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_alerter'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_operator'@'%' IDENTIFIED BY 'change-me';
+CREATE USER IF NOT EXISTS 'ljwx_erase'@'%' IDENTIFIED BY 'change-me';
 
 -- `worker migrate` creates and changes every table.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON ljwx.* TO 'ljwx_migrate'@'%';
@@ -69,3 +70,20 @@ GRANT INSERT, UPDATE, DELETE ON ljwx.t_alert_silence TO 'ljwx_operator'@'%';
 GRANT UPDATE ON ljwx.t_alert_outbox TO 'ljwx_operator'@'%';
 GRANT INSERT ON ljwx.t_alert_action_log TO 'ljwx_operator'@'%';
 GRANT INSERT, UPDATE, DELETE ON ljwx.t_alert_recipient_address TO 'ljwx_operator'@'%';
+
+-- `worker erase`, for the data of a person who asks for it. It needs an account of its own, because no other
+-- account of a person may delete readings.
+GRANT SELECT ON ljwx.* TO 'ljwx_erase'@'%';
+GRANT UPDATE ON ljwx.ingest_progress TO 'ljwx_erase'@'%';
+GRANT INSERT, UPDATE ON ljwx.ingest_dropped_month TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data_daily TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data_weekly TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_state TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_journal TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_outbox TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_info TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_action_log TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_silence TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_recipient_address TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_device_message TO 'ljwx_erase'@'%';

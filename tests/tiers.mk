@@ -52,6 +52,7 @@ MYSQL := \
   worker::modes:: \
   worker::months:: \
   worker::offsets:: \
+  privacy:: \
   worker::pipeline:: \
   worker::records:: \
   worker::redis::a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts \

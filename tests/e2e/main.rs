@@ -10,6 +10,7 @@ mod drills;
 mod faults;
 mod gateway;
 mod operators;
+mod privacy;
 mod runbook_blocks;
 mod support;
 mod worker;

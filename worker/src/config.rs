@@ -23,6 +23,7 @@ use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
 use crate::commands::offsets::OffsetsArgs;
 use crate::commands::pause::PauseArgs;
+use crate::commands::privacy::{EraseArgs, SubjectArgs};
 use crate::commands::where_is::WhereArgs;
 use crate::dead_letter::breaker::BreakerLimits;
 
@@ -49,6 +50,12 @@ pub enum Config {
     Resume(Box<PauseArgs>),
     /// List dead letters and rejects, show them, replay them, or delete old ones.
     Dlq(Box<DlqArgs>),
+    /// Erase what is stored of a device or a user. Kafka's topics keep their records until their
+    /// retention.
+    Erase(Box<EraseArgs>),
+    /// Write what is stored of a device or a user to standard output, one JSON document a line. The
+    /// exit code is 0 if there was anything, 1 if not, and 3 if a server did not answer.
+    Export(Box<SubjectArgs>),
 }
 
 /// Settings of `worker run`.
@@ -262,6 +269,8 @@ impl Validate for Config {
             Self::Where(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),
             Self::Dlq(config) => config.validate(problems),
+            Self::Erase(config) => config.validate(problems),
+            Self::Export(config) => config.validate(problems),
             Self::Pause(config) | Self::Resume(config) => config.validate(problems),
             Self::Migrate(config) => config.validate(problems),
         }

@@ -31,6 +31,16 @@ fn main() -> ExitCode {
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
             async |_, stop| ljwx_worker::where_is(&config, stop).await,
         ),
+        Config::Erase(config) => ljwx_service::lifecycle::run_to_code(
+            || config.subject.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::erase(&config, stop).await,
+        ),
+        Config::Export(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::export(&config, stop).await,
+        ),
         Config::Dlq(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, stop| ljwx_worker::dlq(&config, &stop).await,

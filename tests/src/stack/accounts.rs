@@ -25,11 +25,19 @@ pub enum Account {
     Alerter,
     /// The account of all other commands.
     Operator,
+    /// The account of `worker erase`.
+    Erase,
 }
 
 impl Account {
-    const ALL: [Self; 5] =
-        [Self::Migrate, Self::Maintenance, Self::Worker, Self::Alerter, Self::Operator];
+    const ALL: [Self; 6] = [
+        Self::Migrate,
+        Self::Maintenance,
+        Self::Worker,
+        Self::Alerter,
+        Self::Operator,
+        Self::Erase,
+    ];
 
     /// Returns the account of a program with these arguments.
     pub(super) fn of(program: &str, arguments: &[&str]) -> Self {
@@ -37,6 +45,7 @@ impl Account {
             ("alerter", Some("run")) => Self::Alerter,
             (_, Some("run")) => Self::Worker,
             (_, Some("migrate")) => Self::Migrate,
+            (_, Some("erase")) => Self::Erase,
             _ => Self::Operator,
         }
     }
@@ -48,6 +57,7 @@ impl Account {
             Self::Worker => "worker",
             Self::Alerter => "alerter",
             Self::Operator => "operator",
+            Self::Erase => "erase",
         }
     }
 }

@@ -299,12 +299,27 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
 pub fn own_rows(evidence: &Evidence, partition: i32) -> RowCount {
     let mysql = &evidence.mysql;
     let mut found = mysql.rows.get(&partition).copied().unwrap_or_default();
-    if partition == 0 && zero_is_ours(evidence) {
-        found.rows += 1;
+    if partition == 0 {
+        let zeros = own_zeros(evidence);
+        found.rows += zeros;
         // If several rows have the id 0, the worker's row among them is unknown.
-        found.deliveries += if many_zeros(mysql) { 1 } else { mysql.id_zero.deliveries };
+        found.deliveries +=
+            if many_zeros(mysql) { zeros } else { zeros * mysql.id_zero.deliveries };
     }
     found
+}
+
+/// Returns how many rows with the id 0 are the worker's: one, and one more for each that was erased and
+/// is stored again.
+fn own_zeros(evidence: &Evidence) -> i64 {
+    let mysql = &evidence.mysql;
+    if !zero_is_ours(evidence) {
+        return 0;
+    }
+    let most = mysql.id_zero.rows.min(1 + mysql.erased.zeros);
+    let stored = mysql.expected.get(&0).map_or(0, |expected| expected.stored);
+    let found = mysql.rows.get(&0).map_or(0, |count| count.rows);
+    (stored - found).clamp(1, most)
 }
 
 fn zero_is_ours(evidence: &Evidence) -> bool {
@@ -329,7 +344,7 @@ fn many_zeros(mysql: &Snapshot) -> bool {
 
 fn others(evidence: &Evidence, findings: &mut Findings) {
     let mysql = &evidence.mysql;
-    let zeros = mysql.id_zero.rows - i64::from(zero_is_ours(evidence));
+    let zeros = mysql.id_zero.rows - own_zeros(evidence);
     if mysql.others || zeros > 0 {
         findings.add(
             FindingLevel::Note,
