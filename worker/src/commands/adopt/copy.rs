@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::sql::Dialect;
 use ljwx_ledger::mysql::{MySqlConnection, server_version};
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::warn;
 
 use super::adopted_rows::{AdoptedRow, AdoptedStatements, OldPeriod, documents, merge};
 use super::old_row::{Clock, OldRow, SetAside, read_period, read_reading};
@@ -152,8 +152,10 @@ impl<'a> Copier<'a> {
             };
             match errors::number(&failed) {
                 Some(NO_SUCH_TABLE) => return Ok(Chunk::Replaced),
-                Some(LOCK_WAIT_TIMEOUT | DEADLOCK) if tries < TRIES_MAX => {
-                    debug!(table = source.table, error = %failed, tries, "rows are locked, retrying");
+                Some(DEADLOCK) if tries < TRIES_MAX => {}
+                Some(LOCK_WAIT_TIMEOUT) if tries < TRIES_MAX => {
+                    let sessions = old_table::open_transactions(connection).await;
+                    warn!(table = source.table, sessions, "rows or a table are locked, retrying");
                 }
                 _ => return Err(failed),
             }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::args::AdoptRunArgs;
+use super::old_table;
 use super::plan::{self, PLATFORM_TABLES, Plan};
 use super::source::{BEFORE, FoundTable, path};
 
@@ -35,9 +36,6 @@ const BUSY_MAX: Duration = Duration::from_secs(20);
 
 /// The error of a statement that did not get the tables in time.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-
-/// Most sessions that a message names.
-const SESSIONS_MAX: usize = 5;
 
 /// The tables to rename, from and to, quoted; and those of this system that stay in its database.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -162,7 +160,7 @@ async fn rename(
         match renaming.execute(&mut *connection).await {
             Ok(_) => return Ok(()),
             Err(error) if errors::number(&error) == Some(LOCK_WAIT_TIMEOUT) => {
-                let sessions = open_transactions(connection).await;
+                let sessions = old_table::open_transactions(connection).await;
                 if backoff.attempts() == 0 {
                     warn!(
                         sessions,
@@ -180,28 +178,6 @@ async fn rename(
             }
             Err(error) => bail!("nothing was renamed: {}", errors::message(&error)),
         }
-    }
-}
-
-/// Names the sessions with open transactions, the oldest first.
-async fn open_transactions(connection: &mut MySqlConnection) -> String {
-    let query = format!(
-        "SELECT CAST(p.ID AS SIGNED), CAST(p.USER AS CHAR), CAST(p.HOST AS CHAR), \
-         CAST(p.TIME AS SIGNED) FROM information_schema.INNODB_TRX AS t \
-         JOIN information_schema.PROCESSLIST AS p ON p.ID = t.trx_mysql_thread_id \
-         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT {SESSIONS_MAX}"
-    );
-    let found: Result<Vec<(i64, String, String, i64)>, sqlx::Error> =
-        sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await;
-    match found {
-        Ok(sessions) if !sessions.is_empty() => {
-            let session = |(id, user, host, seconds): &(i64, String, String, i64)| {
-                format!("session {id} of {user}@{host}, for {seconds} s in its present state")
-            };
-            sessions.iter().map(session).collect::<Vec<_>>().join("; ")
-        }
-        Ok(_) => "no open transaction is visible, perhaps a statement runs".to_owned(),
-        Err(_) => "the account may not see who (GRANT PROCESS ON *.* to it)".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads an old table in pages, by its primary key.
+//! Reads an old table in pages, by its primary key, and names the sessions that may keep it locked.
 
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::mysql::MySqlRow;
@@ -17,6 +17,9 @@ const OVERLAP_ROWS: usize = 10_000;
 
 /// Most rows that are counted.
 const COUNTED_MAX: usize = 100_000;
+
+/// Most sessions that a message names.
+const SESSIONS_MAX: usize = 5;
 
 /// The id after which a table begins.
 pub const BEFORE_FIRST: i64 = -i64::MAX;
@@ -111,4 +114,26 @@ pub async fn count_after(
         source.path
     );
     sqlx::query_scalar(AssertSqlSafe(query)).bind(id).fetch_one(connection).await
+}
+
+/// Names the sessions with open transactions, the oldest first.
+pub async fn open_transactions(connection: &mut MySqlConnection) -> String {
+    let query = format!(
+        "SELECT CAST(p.ID AS SIGNED), CAST(p.USER AS CHAR), CAST(p.HOST AS CHAR), \
+         CAST(p.TIME AS SIGNED) FROM information_schema.INNODB_TRX AS t \
+         JOIN information_schema.PROCESSLIST AS p ON p.ID = t.trx_mysql_thread_id \
+         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT {SESSIONS_MAX}"
+    );
+    let found: Result<Vec<(i64, String, String, i64)>, sqlx::Error> =
+        sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await;
+    match found {
+        Ok(sessions) if !sessions.is_empty() => {
+            let session = |(id, user, host, seconds): &(i64, String, String, i64)| {
+                format!("session {id} of {user}@{host}, for {seconds} s in its present state")
+            };
+            sessions.iter().map(session).collect::<Vec<_>>().join("; ")
+        }
+        Ok(_) => "no open transaction is visible, perhaps a statement runs".to_owned(),
+        Err(_) => "the account may not see who (GRANT PROCESS ON *.* to it)".to_owned(),
+    }
 }
