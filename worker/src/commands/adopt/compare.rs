@@ -20,7 +20,7 @@ use super::compare_report::{
     document_differences,
 };
 use super::copy::is_same_table;
-use super::old_row::{Clock, DOCUMENT_COLUMNS, OldRow, read_period, read_reading};
+use super::old_row::{Clock, DOCUMENT_COLUMNS, OldReading, OldRow, read_period, read_reading};
 use super::old_table::{self, BEFORE_FIRST};
 use super::plan::Plan;
 use super::progress::{self, Progress};
@@ -145,7 +145,7 @@ impl Comparison<'_> {
         // What cannot become a reading and was not set aside is lost.
         counts.missing += (rows.len() - olds.len()) as i64;
         for olds in olds.chunks(IDENTITIES_MAX) {
-            let stored = self.stored_rows(olds.iter().map(|old| &old.reading)).await?;
+            let stored = self.stored_rows(olds).await?;
             for old in olds {
                 let (device_sn, at) = identity(&old.reading);
                 self.report.see(&device_sn);
@@ -170,10 +170,11 @@ impl Comparison<'_> {
 
     async fn stored_rows(
         &mut self,
-        readings: impl Iterator<Item = &Reading>,
+        olds: &[OldReading],
     ) -> Result<HashMap<Identity, StoredRow>, sqlx::Error> {
-        let wanted: Vec<String> = readings
-            .map(|reading| {
+        let wanted: Vec<String> = olds
+            .iter()
+            .map(|OldReading { reading, .. }| {
                 let device = sql::literal(reading.device_sn().as_str());
                 // Pairs are spelled out: MariaDB uses no index for a list of pairs.
                 format!("(device_sn={device} AND timestamp='{}')", wall_text(reading.timestamp()))
