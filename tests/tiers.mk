@@ -29,6 +29,8 @@ CHECK := \
 MYSQL := \
   worker::account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
   worker::account::a_worker_and_an_alerter_never_share_a_group \
+  adopt::copy:: \
+  adopt::cut_over:: \
   alerter::cases::messages:: \
   alerter::cases::rules:: \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
@@ -72,6 +74,7 @@ MYSQL := \
 
 # `make soak-tests`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
+  adopt::killed:: \
   alerter::crash:: \
   alerter::faults::a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_told_as_late \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \

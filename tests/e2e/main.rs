@@ -5,6 +5,7 @@
 //! All tests are one program, so that a test that stops a server can keep all other tests from
 //! running.
 
+mod adopt;
 mod alerter;
 mod drills;
 mod faults;

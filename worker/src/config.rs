@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use crate::batch::buffer::BufferLimits;
 use crate::batch::room::Room;
 use crate::batch::size::BatchSizeLimits;
+use crate::commands::adopt::AdoptArgs;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
@@ -36,6 +37,8 @@ pub enum Config {
     /// Create what is missing: tables, their months, and the Kafka topics. A second run changes
     /// nothing.
     Migrate(Box<MigrateArgs>),
+    /// Take over the tables of an earlier server: plan, copy beside the running services, compare.
+    Adopt(Box<AdoptArgs>),
     /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
     /// server did not answer.
     Audit(Box<AuditArgs>),
@@ -265,6 +268,7 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         match self {
             Self::Run(config) => config.validate(problems),
+            Self::Adopt(config) => config.validate(problems),
             Self::Audit(config) => config.validate(problems),
             Self::Where(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),

@@ -17,6 +17,7 @@ mod pipeline;
 mod redis;
 
 pub use app::App;
+pub use commands::adopt::{AdoptArgs, adopt};
 pub use commands::audit::{AuditArgs, EXIT_UNKNOWN, audit};
 pub use commands::dlq::dlq;
 pub use commands::migrate::{MigrateArgs, migrate};

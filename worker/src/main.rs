@@ -21,6 +21,11 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::migrate(&config).await,
         ),
+        Config::Adopt(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(config.exit_code_of_error()),
+            async |_, stop| ljwx_worker::adopt(&config, stop).await,
+        ),
         Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),

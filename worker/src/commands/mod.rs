@@ -1,5 +1,6 @@
 //! The commands of the worker, beside the service.
 
+pub mod adopt;
 pub mod audit;
 pub mod dlq;
 pub mod migrate;

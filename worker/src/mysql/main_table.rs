@@ -11,7 +11,7 @@ use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 pub const MAIN_TABLE: &str = "t_user_health_data";
 
 /// Columns that a later delivery overwrites if it has a value.
-const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 15] = [
     "user_id",
     "org_id",
     "heart_rate",
@@ -41,11 +41,7 @@ impl MainTableUpsert {
     /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
         Self {
-            head: format!(
-                "INSERT INTO {MAIN_TABLE} (device_sn,timestamp,id,{},customer_id,\
-                 upload_method,user_name,deliveries,last_source) VALUES",
-                FIELDS.join(",")
-            ),
+            head: format!("INSERT INTO {MAIN_TABLE} ({}) VALUES", columns()),
             tails: FillOnlyIds::all().map(|fills| main_tail(dialect, fills)).collect(),
         }
     }
@@ -57,7 +53,7 @@ impl MainTableUpsert {
         let mut statements = Vec::with_capacity(1 + segment.replays.len());
         for (fills, rows) in groups(segment) {
             let tail = &self.tails[fills.index()];
-            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), main_row));
+            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), write_row));
         }
         statements
     }
@@ -106,7 +102,16 @@ fn fills(row: &ReadingRow) -> FillOnlyIds {
     FillOnlyIds::of(row.ids, row.bound)
 }
 
-fn main_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &ReadingRow)) {
+/// Returns the names of the columns that [`write_row`] writes, in their order.
+pub fn columns() -> String {
+    format!(
+        "device_sn,timestamp,id,{},customer_id,upload_method,user_name,deliveries,last_source",
+        FIELDS.join(",")
+    )
+}
+
+/// Writes the values of a row.
+pub fn write_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &ReadingRow)) {
     let vitals = &row.vitals;
     let ids = row.all_ids();
     rows.string(device_sn.as_str());
