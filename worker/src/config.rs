@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use crate::batch::buffer::BufferLimits;
 use crate::batch::room::Room;
 use crate::batch::size::BatchSizeLimits;
+use crate::canary::CanaryArgs;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
@@ -118,6 +119,9 @@ pub struct RunConfig {
     /// unset: they are kept for ever.
     #[arg(long, env = "WEEKLY_RETENTION_DAYS")]
     pub weekly_retention_days: Option<u32>,
+    /// The canary.
+    #[command(flatten)]
+    pub canary: CanaryArgs,
     /// The shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
@@ -225,6 +229,7 @@ impl RunConfig {
                 "--redis-url is missing: set REDIS_URL, or NO_REDIS=true for MySQL only".into()
             }),
         }
+        self.canary.validate(problems);
         self.lifecycle.validate(problems);
         self.telemetry.validate(problems);
         self.admin.validate(problems);

@@ -7,6 +7,7 @@
 
 mod app;
 mod batch;
+mod canary;
 mod commands;
 mod config;
 mod dead_letter;
