@@ -1,6 +1,7 @@
 //! The operators' view of the whole pipeline, with a Prometheus that scrapes it. The servers behind
 //! the pipeline make no difference here, so these tests run on one database only.
 
+mod canary;
 mod dashboard;
 mod health;
 mod logs;
