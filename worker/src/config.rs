@@ -24,6 +24,7 @@ use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
 use crate::commands::offsets::OffsetsArgs;
 use crate::commands::pause::PauseArgs;
+use crate::commands::status::StatusArgs;
 use crate::commands::where_is::WhereArgs;
 use crate::dead_letter::breaker::BreakerLimits;
 
@@ -36,6 +37,9 @@ pub enum Config {
     /// Create what is missing: tables, their months, and the Kafka topics. A second run changes
     /// nothing.
     Migrate(Box<MigrateArgs>),
+    /// Tell whether all is well: ledger, lag, owners, dead letters, replicas. The exit code is 0 if so,
+    /// 1 if not, and 3 if that is unknown.
+    Status(Box<StatusArgs>),
     /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
     /// server did not answer.
     Audit(Box<AuditArgs>),
@@ -263,6 +267,7 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         match self {
             Self::Run(config) => config.validate(problems),
+            Self::Status(config) => config.validate(problems),
             Self::Audit(config) => config.validate(problems),
             Self::Where(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),

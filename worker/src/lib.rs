@@ -23,6 +23,7 @@ pub use commands::dlq::dlq;
 pub use commands::migrate::{MigrateArgs, migrate};
 pub use commands::offsets::{OffsetsArgs, offsets};
 pub use commands::pause::{PauseArgs, set_paused};
+pub use commands::status::{StatusArgs, status};
 pub use commands::where_is::{WhereArgs, where_is};
 pub use config::{Config, RunConfig};
 pub use metrics::SERVICE;

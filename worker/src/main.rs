@@ -21,6 +21,11 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::migrate(&config).await,
         ),
+        Config::Status(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::status(&config, stop).await,
+        ),
         Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),

@@ -9,6 +9,7 @@ mod metrics;
 mod rules;
 mod runbook;
 mod scenarios;
+mod status;
 mod unnoticed;
 mod walks;
 mod watched;

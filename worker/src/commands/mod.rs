@@ -5,4 +5,5 @@ pub mod dlq;
 pub mod migrate;
 pub mod offsets;
 pub mod pause;
+pub mod status;
 pub mod where_is;
