@@ -86,7 +86,7 @@ impl App {
         .await?;
         let DeliveryMemory { fetched, waiting, pipeline } = config.delivery_memory();
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = ljwx_service::VERSION,
             admin = %address,
             group = config.group,
             delivery_memory_mib = (fetched + waiting + pipeline) / (1024 * 1024),

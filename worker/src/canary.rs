@@ -129,7 +129,10 @@ impl Canary {
                 }
                 Err(error) => {
                     if missing_since.is_none() {
-                        warn!(error = format!("{error:#}"), "canary is not visible");
+                        warn!(
+                            error = format!("{error:#}"),
+                            "canary is not visible, sending the next one"
+                        );
                     }
                     *missing_since.get_or_insert(sent_at)
                 }

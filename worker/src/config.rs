@@ -7,7 +7,7 @@ use ljwx_ledger::group::delivery::DeliveryLoad;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupArgs};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::{OptionalRedisArgs, RedisArgs};
-use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::config::{CompletionsArgs, Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
@@ -30,7 +30,7 @@ use crate::dead_letter::breaker::BreakerLimits;
 
 /// Store readings from Kafka in MySQL, account for each of them, and keep the latest in Redis.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version)]
+#[command(name = "worker", version = ljwx_service::VERSION)]
 pub enum Config {
     /// Run one replica; start at most one replica per partition.
     Run(Box<RunConfig>),
@@ -54,6 +54,8 @@ pub enum Config {
     Resume(Box<PauseArgs>),
     /// List dead letters and rejects, show them, replay them, or delete old ones.
     Dlq(Box<DlqArgs>),
+    /// Print completions of this program for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Settings of `worker run`.
@@ -274,14 +276,17 @@ impl Validate for Config {
             Self::Dlq(config) => config.validate(problems),
             Self::Pause(config) | Self::Resume(config) => config.validate(problems),
             Self::Migrate(config) => config.validate(problems),
+            Self::Completions(_) => {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
-    use ljwx_service::config::ConfigError;
+    use ljwx_service::config::{ConfigError, reference};
 
     use super::*;
 
@@ -298,6 +303,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]

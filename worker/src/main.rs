@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::set_paused(&config, false).await,
         ),
+        Config::Completions(config) => config.print::<Config>(),
         Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::FAILURE,

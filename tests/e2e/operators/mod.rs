@@ -2,6 +2,7 @@
 //! the pipeline make no difference here, so these tests run on one database only.
 
 mod canary;
+mod commands;
 mod dashboard;
 mod health;
 mod logs;
