@@ -103,10 +103,9 @@ impl DeviceRecords {
     /// milliseconds since 1970. A partition without an answer may have a newer one. The inner `None`:
     /// there is no such record. The outer one: no answer.
     pub async fn last_ms(&self, seen: &GroupState) -> Option<Option<i64>> {
-        let answers = |number: &i32| !seen.unanswered.contains(number);
-        let full = |ends: &Watermarks| ends.low < ends.high;
-        let ends = seen.ends.iter().filter(|(number, ends)| answers(number) && full(ends));
-        let mut ends: TopicWatermarks = ends.map(|(number, ends)| (*number, *ends)).collect();
+        let answering = seen.ends.iter().filter(|(number, _)| !seen.unanswered.contains(*number));
+        let full = answering.filter(|(_, ends)| ends.low < ends.high);
+        let mut ends: TopicWatermarks = full.map(|(number, ends)| (*number, *ends)).collect();
         let canary = ends.remove_entry(&canary_partition(seen));
         let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
         let asked = tokio::task::spawn_blocking(move || {

@@ -48,7 +48,7 @@ async fn status_says_whether_all_is_well_and_names_what_is_not() -> Result<()> {
         Ok(Some(report))
     })
     .await?;
-    for group in [0, 1] {
+    for group in [0_usize, 1] {
         let group = &report["groups"][group];
         let partitions = group["partitions"]["known"].as_array().context("partitions")?;
         ensure!(partitions.len() == world.partitions(), "{group:#}");

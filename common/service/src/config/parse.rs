@@ -14,8 +14,8 @@ use super::problems::{Problems, Validate};
 /// Exit code for an invalid configuration.
 pub const EXIT_CONFIG: i32 = 2;
 
-/// Parses the process's arguments and environment, which are in force from then on. If they are invalid, prints all problems and
-/// exits with [`EXIT_CONFIG`] (0 for `--help` and `--version`).
+/// Parses the process's arguments and environment. If they are invalid, prints all problems and
+/// exits with [`EXIT_CONFIG`] (0 for `--help` and `--version`). Else `in_force` tells them.
 pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
     match parse_with_text(std::env::args_os().collect()) {
         Ok((config, settings)) => {
