@@ -18,7 +18,7 @@ E2E_THREADS := --test-threads=4
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist configuration
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -118,6 +118,9 @@ alert-cases: install  ## Play a file of worked examples of alerts, without serve
 	if [ -s "$$report" ]; then cat "$$report"; else cat "$$report.log"; status=1; fi; \
 	rm -f "$$report" "$$report.log"; exit $$status
 
+configuration:  ## Write docs/configuration.md from the definitions of the commands; a unit test compares them
+	WRITE_CONFIGURATION=1 cargo test --workspace --lib the_documented_settings_and_exit_codes_are_those_of_the_commands
+
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml
 
@@ -125,7 +128,7 @@ deploy-check:  ## Check the form of the files in deploy/: manifests, units, comp
 	deploy/check
 
 dist: install  ## Build the release into target/dist: stripped programs, units, checksums, dependencies
-	cargo build --release --locked -p ljwx-gateway -p ljwx-worker -p ljwx-alerter
+	GIT_COMMIT=$$(git rev-parse HEAD) cargo build --release --locked -p ljwx-gateway -p ljwx-worker -p ljwx-alerter
 	deploy/dist
 
 deny:  ## Check licences and sources of dependencies, if cargo-deny is installed

@@ -124,7 +124,7 @@ impl App {
         telemetry.summarise(admin_stop.clone());
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
-        info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
+        info!(version = ljwx_service::VERSION, admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self {
             config: config.clone(),

@@ -7,7 +7,7 @@ use clap::{Args, Parser};
 use ljwx_ledger::group::settings::GroupArgs;
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::RedisArgs;
-use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::config::{CompletionsArgs, Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
@@ -30,7 +30,7 @@ use crate::notify::wechat::WechatArgs;
 
 /// Evaluate readings by rules, record alerts in MySQL and notify people by WeChat.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "alerter", version)]
+#[command(name = "alerter", version = ljwx_service::VERSION)]
 pub enum Config {
     /// Run the service.
     Run(Box<RunConfig>),
@@ -55,6 +55,8 @@ pub enum Config {
     Outbox(Box<OutboxArgs>),
     /// Evaluate other rules on past readings and compare them with the active rules; send nothing.
     Backtest(Box<BacktestArgs>),
+    /// Print completions of this program for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Settings of the service.
@@ -218,6 +220,7 @@ impl Validate for Config {
             Self::Report(config) => return config.validate(problems),
             Self::Outbox(outbox) => return outbox.validate(problems),
             Self::Backtest(backtest) => return backtest.validate(problems),
+            Self::Completions(_) => return,
         };
         run.kafka.validate(problems);
         run.member.validate(problems);
@@ -242,8 +245,10 @@ impl Validate for Config {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
-    use ljwx_service::config::ConfigError;
+    use ljwx_service::config::{ConfigError, reference};
 
     use super::*;
 
@@ -269,6 +274,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]

@@ -29,5 +29,6 @@ fn main() -> ExitCode {
             async |_, stop| config.run(stop).await,
         ),
         Config::Outbox(config) => ljwx_alerter::commands::outbox::run(&config),
+        Config::Completions(config) => config.print::<Config>(),
     }
 }

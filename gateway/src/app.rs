@@ -99,7 +99,7 @@ impl App {
         gauge!(MEMORY_BOUND).set(memory_bound as f64);
         gauge!(REJECTS_BYTES_MAX).set(config.protection.rejects_bytes_per_s as f64);
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = ljwx_service::VERSION,
             listen = %server.local_addr()?,
             admin = %admin_address,
             connections_max = bounds.connections_max,

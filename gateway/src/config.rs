@@ -17,7 +17,7 @@ use crate::admission::limits::ProtectionArgs;
 /// Receives readings from watches, phones and other systems by HTTP and publishes them to Kafka. A
 /// 200 means that Kafka has every reading of the body.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "gateway", version)]
+#[command(name = "gateway", version = ljwx_service::VERSION)]
 pub struct Config {
     /// Address that devices post to.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
@@ -153,13 +153,24 @@ impl Validate for Config {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
+    use ljwx_service::config::reference;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl Ingest {
             request,
             no_room: reserved.err(),
             records: Vec::new(),
+            canaries: 0,
             result: IngestResult { malformed: body.malformed, ..IngestResult::default() },
         };
         for item in body.items {
@@ -186,7 +187,8 @@ impl Ingest {
         match self.records.publish(intake.records) {
             Ok(sent) => {
                 counter!(REJECTS_BYTES).increment(reject_bytes);
-                Ok(SentBody { sent, no_room: intake.no_room, result: intake.result })
+                let BodyRecords { no_room, canaries, result, .. } = intake;
+                Ok(SentBody { sent, no_room, canaries, result })
             }
             Err(error) => {
                 self.rejects.give_back(reject_bytes);
@@ -228,6 +230,8 @@ struct BodyRecords<'a> {
     /// If the rejects are not kept: the wait until there is room for them.
     no_room: Option<Duration>,
     records: Vec<NewRecord<'a>>,
+    /// Readings of the canary.
+    canaries: usize,
     result: IngestResult,
 }
 
@@ -244,6 +248,7 @@ impl<'a> BodyRecords<'a> {
     fn accept(&mut self, reading: &Reading, item: &ItemSource<'a>) {
         self.records.push(self.ingest.records.reading(reading, self.request.context()));
         self.result.accept(item.index, reading);
+        self.canaries += usize::from(reading.device_sn().is_canary());
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
                 .increment(1);
@@ -293,6 +298,8 @@ struct SentBody {
     sent: Vec<SentRecord>,
     /// If the rejects are not kept: the wait until there is room for them.
     no_room: Option<Duration>,
+    /// Readings of the canary.
+    canaries: usize,
     result: IngestResult,
 }
 
@@ -306,9 +313,10 @@ impl SentBody {
         if let Some(wait) = self.no_room {
             return Err(IngestError::NoRoomForRejects(wait));
         }
-        // Count after confirmation: a client that gets no answer sends the body again.
+        // Count after confirmation: a client that gets no answer sends the body again. The canary is no
+        // device: with it alone, readings have stopped.
         for (outcome, count) in [
-            ("accepted", self.result.success),
+            ("accepted", self.result.success - self.canaries),
             ("duplicate", self.result.duplicate),
             ("rejected", self.result.error),
         ] {

@@ -7,6 +7,7 @@
 
 mod app;
 mod batch;
+mod canary;
 mod commands;
 mod config;
 mod dead_letter;
@@ -24,6 +25,7 @@ pub use commands::migrate::{MigrateArgs, migrate};
 pub use commands::offsets::{OffsetsArgs, offsets};
 pub use commands::pause::{PauseArgs, set_paused};
 pub use commands::privacy::{EraseArgs, SubjectArgs, erase, export};
+pub use commands::status::{StatusArgs, status};
 pub use commands::where_is::{WhereArgs, where_is};
 pub use config::{Config, RunConfig};
 pub use metrics::SERVICE;

@@ -26,6 +26,11 @@ fn main() -> ExitCode {
             ExitCode::from(config.exit_code_of_error()),
             async |_, stop| ljwx_worker::adopt(&config, stop).await,
         ),
+        Config::Status(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::status(&config, stop).await,
+        ),
         Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::set_paused(&config, false).await,
         ),
+        Config::Completions(config) => config.print::<Config>(),
         Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::FAILURE,

@@ -13,6 +13,7 @@ use ljwx_ledger::group::lag::GroupState;
 use ljwx_ledger::group::monitor::{GroupMonitor, INTERVAL};
 use ljwx_service::config::{Problems, duration};
 use ljwx_service::http::admin::Probe;
+use ljwx_service::kafka::topic_ends::TopicWatermarks;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use secrecy::SecretString;
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 
 use super::alert_path::AlertPath;
 use super::beats::Beats;
+use super::device_records::DeviceRecords;
 use super::probes::ActiveRules;
 use super::readings_flow::ReadingsFlow;
 use crate::engine::no_data::counted_time::{CountedTime, PartitionCheck};
@@ -115,12 +117,13 @@ impl MonitoredParts {
 }
 
 /// Counts the time since the check before for missing data, if rules ask for it. Time counts for half
-/// of their shortest window after the topic's last record, from whichever device.
+/// of their shortest window after the topic's last record, from whichever device. `ends` are those
+/// that devices moved.
 fn count_time(
     counted_time: &watch::Sender<CountedTime>,
     rules: &ActiveRules,
     last_record: Timestamp,
-    seen: &GroupState,
+    (seen, ends): (&GroupState, &TopicWatermarks),
     kafka: bool,
 ) {
     let now_ms = Timestamp::now().as_millisecond();
@@ -128,7 +131,7 @@ fn count_time(
     let shortest = rules.as_ref().and_then(|rules| rules.absence_windows().first());
     let Some(shortest) = shortest else { return };
     let unseen_ms = (now_ms - last_record.as_millisecond() - shortest / 2).max(0);
-    let partitions = seen.ends.iter().map(|(partition, ends)| PartitionCheck {
+    let partitions = ends.iter().map(|(partition, ends)| PartitionCheck {
         partition: *partition,
         end: ends.high,
         takes_records: kafka && seen.takes_records(*partition),
@@ -150,7 +153,10 @@ struct GroupCheck {
 /// Monitors the group, its servers and this replica.
 pub struct AlerterMonitor {
     parts: MonitoredParts,
+    records: DeviceRecords,
     readings: ReadingsFlow,
+    /// Whether all partitions have told when their last record of a device came.
+    knows_last: bool,
     beats: Option<Beats>,
     /// Since when notifications are sent late.
     late_since: Option<Instant>,
@@ -164,7 +170,9 @@ impl AlerterMonitor {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);
         let beats = url.map(Beats::new).transpose().context("HTTP client")?;
         let readings = ReadingsFlow::new(settings.no_readings_after);
-        Ok(Self { parts, readings, beats, late_since: None, owing: BTreeSet::new() })
+        let records = DeviceRecords::new(parts.monitor.reader());
+        let (late_since, owing) = (None, BTreeSet::new());
+        Ok(Self { parts, records, readings, knows_last: false, beats, late_since, owing })
     }
 
     /// Monitors until `stop`.
@@ -188,7 +196,7 @@ impl AlerterMonitor {
 
     /// Checks the group, and follows the ends of its topic.
     async fn observe(&mut self) -> GroupCheck {
-        let Self { parts, readings, .. } = self;
+        let Self { parts, records, readings, knows_last, .. } = self;
         let redis_accepts = !parts.subscription_refused.load(Ordering::Relaxed);
         let free = !parts.mysql_retry.is_retrying();
         let found = parts.monitor.observe(free, redis_accepts).await;
@@ -196,10 +204,21 @@ impl AlerterMonitor {
         // Before the ledger is known, offsets are not yet those of the ledger.
         let knows_ends = found.kafka && !found.lags.is_empty();
         if knows_ends {
-            readings.update(&seen.ends, Timestamp::now());
+            records.update(seen).await;
+            readings.update(&records.ends(&seen.ends), Timestamp::now());
+            if !*knows_last
+                && readings.last_record().is_none()
+                && let Some(last_ms) = records.last_ms(seen).await
+            {
+                *knows_last = seen.unanswered.is_empty();
+                if let Some(last) = last_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+                    readings.set_last_record(last, Timestamp::now());
+                }
+            }
         }
         if let Some(last) = readings.last_record() {
-            count_time(&parts.counted_time, &parts.rules, last, seen, found.kafka);
+            let ends = records.ends(&seen.ends);
+            count_time(&parts.counted_time, &parts.rules, last, (seen, &ends), found.kafka);
         }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
@@ -211,13 +230,6 @@ impl AlerterMonitor {
         };
         if found.database && found.kafka {
             parts.check_partitions().await;
-        }
-        if knows_ends
-            && readings.last_record().is_none()
-            && let Some(last_ms) = parts.monitor.last_record_ms().await
-            && let Ok(last) = Timestamp::from_millisecond(last_ms)
-        {
-            readings.set_last_record(last, Timestamp::now());
         }
         if let Some(last) = readings.last_record() {
             gauge!(LAST_RECORD).set(last.as_duration().as_secs_f64());

@@ -1,6 +1,8 @@
 //! The operators' view of the whole pipeline, with a Prometheus that scrapes it. The servers behind
 //! the pipeline make no difference here, so these tests run on one database only.
 
+mod canary;
+mod commands;
 mod dashboard;
 mod deployment;
 mod health;
@@ -9,6 +11,7 @@ mod metrics;
 mod rules;
 mod runbook;
 mod scenarios;
+mod status;
 mod unnoticed;
 mod walks;
 mod watched;

@@ -7,4 +7,5 @@ pub mod migrate;
 pub mod offsets;
 pub mod pause;
 pub mod privacy;
+pub mod status;
 pub mod where_is;
