@@ -71,7 +71,8 @@ MYSQL := \
 
 # `make soak-tests`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
-  alerter::crash:: \
+  alerter::replicas::commits::replicas_killed_again_and_again_at_their_commits_notify_once \
+  alerter::replicas::crash:: \
   alerter::faults::a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_told_as_late \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \
   faults::disk::a_full_disk_is_waited_out \
