@@ -92,7 +92,7 @@ async fn keep_sending(
 }
 
 /// Returns the `nth` device, from 0, whose readings come in this one of so many partitions.
-fn device_in(world: &World, nth: usize, partition: i32, partitions: i32) -> Result<usize> {
+pub(super) fn device_in(world: &World, nth: usize, partition: i32, partitions: i32) -> Result<usize> {
     let is_there =
         |number: &usize| partition_of(world.device(*number).as_bytes(), partitions) == partition;
     (1..).filter(is_there).nth(nth).context("there is no such device")
