@@ -6,5 +6,6 @@ pub mod config;
 pub mod limits;
 pub mod public_port;
 pub mod rejects;
+pub mod stop;
 pub mod topics;
 pub mod traces;
