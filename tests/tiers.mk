@@ -80,5 +80,6 @@ SOAK := \
   faults::silent::a_worker_frozen_inside_a_transaction_lets_go_of_its_locks \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
   faults::rebalance:: \
+  worker::transactions::a_worker_whose_topic_ends_in_a_marker_stays_healthy_however_quiet_it_is \
   worker::sharing::the_last_release_is_rolled_forward_under_load_and_everything_stored_once \
   worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once
