@@ -43,7 +43,7 @@ soak-tests: install  ## Before a release: tests of kills, overload and long runs
 	@PREVIOUS_PROGRAMS=$$($(STACK) previous) || exit 1; export PREVIOUS_PROGRAMS; \
 	status=0; for database in mariadb mysql; do \
 	  export STACK_DATABASE=$$database; \
-	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
+	  $(ALONE) ALERT_KILLS=100 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
 	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 10m --save || status=1; \
 	done; exit $$status
 

@@ -288,7 +288,7 @@ impl<'a> BodyRecords<'a> {
             return;
         }
         let received_at_ms = self.received_at.as_millisecond();
-        let request = self.request.recorded();
+        let request = (self.request.context(), self.request.recorded());
         self.records.push(self.ingest.records.reject(reject, received_at_ms, request));
     }
 }

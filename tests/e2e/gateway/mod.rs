@@ -11,5 +11,6 @@ pub mod limits;
 pub mod old_address;
 pub mod public_port;
 pub mod rejects;
+pub mod stop;
 pub mod topics;
 pub mod traces;

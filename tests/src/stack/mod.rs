@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod certificates;
 mod environment;
 pub mod launch;
+pub mod moved_clock;
 mod outage;
 pub mod own_server;
 pub mod process;
