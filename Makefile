@@ -18,7 +18,7 @@ E2E_THREADS := --test-threads=4
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist configuration
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,7 @@ demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, wit
 
 check: install fmt lint unit e2e-check  ## Before a commit: format, clippy, unit tests, the main promises on MariaDB; 12 min at most
 
-test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI runs; 50 min at most
+test: install fmt lint docs unit deny promtool deploy-check e2e e2e-mysql  ## All that CI runs; 50 min at most
 
 soak: install  ## Before a release: 90 min of load with random faults for each of SEEDS="1 2 3"; saves the results
 	cargo build --release --workspace --bins
@@ -40,10 +40,10 @@ soak: install  ## Before a release: 90 min of load with random faults for each o
 soak-tests: install  ## Before a release: tests of kills, overload and long runs on both databases, in an hour; saves the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
-	@PREVIOUS_WORKER=$$($(STACK) previous) || exit 1; export PREVIOUS_WORKER; \
+	@PREVIOUS_PROGRAMS=$$($(STACK) previous) || exit 1; export PREVIOUS_PROGRAMS; \
 	status=0; for database in mariadb mysql; do \
 	  export STACK_DATABASE=$$database; \
-	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
+	  $(ALONE) ALERT_KILLS=100 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
 	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 10m --save || status=1; \
 	done; exit $$status
 
@@ -65,6 +65,10 @@ bench-alerter: install  ## Readings that one core evaluates a second, then the a
 	cargo bench -p ljwx-alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
+
+bench-peaks: install  ## The alerter while thousands are missing, a million are assigned, notifications are owed or wait; saves the figures
+	cargo build --release --workspace --bins
+	$(ALONE) $(STACK) run -- target/release/bench peaks --save $(ARGS)
 
 bench-telemetry: install  ## The cost of spans for the gateway and the worker
 	cargo build --release --workspace --bins
@@ -114,8 +118,18 @@ alert-cases: install  ## Play a file of worked examples of alerts, without serve
 	if [ -s "$$report" ]; then cat "$$report"; else cat "$$report.log"; status=1; fi; \
 	rm -f "$$report" "$$report.log"; exit $$status
 
+configuration:  ## Write docs/configuration.md from the definitions of the commands; a unit test compares them
+	WRITE_CONFIGURATION=1 cargo test --workspace --lib the_documented_settings_and_exit_codes_are_those_of_the_commands
+
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml
+
+deploy-check:  ## Check the form of the files in deploy/: manifests, units, compose.yaml, Dockerfile, scripts
+	deploy/check
+
+dist: install  ## Build the release into target/dist: stripped programs, units, checksums, dependencies
+	GIT_COMMIT=$$(git rev-parse HEAD) cargo build --release --locked -p ljwx-gateway -p ljwx-worker -p ljwx-alerter
+	deploy/dist
 
 deny:  ## Check licences and sources of dependencies, if cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \

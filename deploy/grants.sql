@@ -2,7 +2,8 @@
 -- program uses which account.
 --
 -- In a copy of this file, replace the database ljwx, every password 'change-me', and '%' by the hosts that may
--- connect. Run the copy as an administrator:
+-- connect. ljwx_platform is the database of an earlier server, whose tables are adopted (docs/migration.md); without
+-- one, remove the lines of ljwx_adopt. Run the copy as an administrator:
 --   mysql --force < grants.sql
 -- before the first `worker migrate`, and again after each `worker migrate`. No server grants rights on single tables
 -- that do not exist yet: --force skips these, and the next run grants them. A second run changes nothing else.
@@ -12,6 +13,8 @@ CREATE USER IF NOT EXISTS 'ljwx_maintenance'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_worker'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_alerter'@'%' IDENTIFIED BY 'change-me';
 CREATE USER IF NOT EXISTS 'ljwx_operator'@'%' IDENTIFIED BY 'change-me';
+CREATE USER IF NOT EXISTS 'ljwx_erase'@'%' IDENTIFIED BY 'change-me';
+CREATE USER IF NOT EXISTS 'ljwx_adopt'@'%' IDENTIFIED BY 'change-me';
 
 -- `worker migrate` creates and changes every table.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON ljwx.* TO 'ljwx_migrate'@'%';
@@ -69,3 +72,26 @@ GRANT INSERT, UPDATE, DELETE ON ljwx.t_alert_silence TO 'ljwx_operator'@'%';
 GRANT UPDATE ON ljwx.t_alert_outbox TO 'ljwx_operator'@'%';
 GRANT INSERT ON ljwx.t_alert_action_log TO 'ljwx_operator'@'%';
 GRANT INSERT, UPDATE, DELETE ON ljwx.t_alert_recipient_address TO 'ljwx_operator'@'%';
+
+-- `worker erase`, for the data of a person who asks for it. It needs an account of its own, because no other
+-- account of a person may delete readings.
+GRANT SELECT ON ljwx.* TO 'ljwx_erase'@'%';
+GRANT UPDATE ON ljwx.ingest_progress TO 'ljwx_erase'@'%';
+GRANT INSERT, UPDATE ON ljwx.ingest_dropped_month TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data_daily TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_user_health_data_weekly TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_state TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_journal TO 'ljwx_erase'@'%';
+GRANT UPDATE, DELETE ON ljwx.t_alert_outbox TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_info TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_action_log TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_silence TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_alert_recipient_address TO 'ljwx_erase'@'%';
+GRANT DELETE ON ljwx.t_device_message TO 'ljwx_erase'@'%';
+-- `worker adopt`, until the tables of an earlier server are adopted. EVENT finds and switches off the monthly job,
+-- TRIGGER finds triggers, and PROCESS names the sessions for which the cut-over waits. CREATE, ALTER, DROP and INSERT
+-- rename tables.
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, EVENT, TRIGGER ON ljwx.* TO 'ljwx_adopt'@'%';
+GRANT SELECT, INSERT, CREATE, ALTER, DROP, EVENT, TRIGGER ON ljwx_platform.* TO 'ljwx_adopt'@'%';
+GRANT PROCESS ON *.* TO 'ljwx_adopt'@'%';

@@ -29,6 +29,8 @@ CHECK := \
 MYSQL := \
   worker::account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
   worker::account::a_worker_and_an_alerter_never_share_a_group \
+  adopt::copy:: \
+  adopt::cut_over:: \
   alerter::cases::messages:: \
   alerter::cases::rules:: \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
@@ -52,6 +54,7 @@ MYSQL := \
   worker::modes:: \
   worker::months:: \
   worker::offsets:: \
+  privacy:: \
   worker::pipeline:: \
   worker::records:: \
   worker::redis::a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts \
@@ -71,7 +74,9 @@ MYSQL := \
 
 # `make soak-tests`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
-  alerter::crash:: \
+  adopt::killed:: \
+  alerter::replicas::commits::replicas_killed_again_and_again_at_their_commits_notify_once \
+  alerter::replicas::crash:: \
   alerter::faults::a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_told_as_late \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \
   faults::disk::a_full_disk_is_waited_out \
@@ -79,5 +84,7 @@ SOAK := \
   faults::silent::a_worker_frozen_inside_a_transaction_lets_go_of_its_locks \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
   faults::rebalance:: \
+  worker::transactions::a_worker_whose_topic_ends_in_a_marker_stays_healthy_however_quiet_it_is \
   worker::sharing::the_last_release_is_rolled_forward_under_load_and_everything_stored_once \
-  worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once
+  worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once \
+  drills::rolling_update::

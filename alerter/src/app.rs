@@ -115,7 +115,7 @@ impl App {
         let admin = AdminServer::new(live, ready, telemetry);
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
-        info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
+        info!(version = ljwx_service::VERSION, admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self { config: config.clone(), redis: client, platforms, shared, essential, admin_stop })
     }
@@ -175,6 +175,7 @@ impl App {
             device_messages: device_message::columns(pool.clone()),
             gates: Arc::clone(&self.shared.accounts),
             recipient_per_minute: self.config.recipient_messages_per_minute,
+            silences: self.shared.silences.clone(),
             operators: self.shared.operators.clone(),
             mysql_retry: self.shared.sender_retry.clone(),
             wake: Arc::clone(&self.shared.wake),

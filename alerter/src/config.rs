@@ -7,7 +7,7 @@ use clap::{Args, Parser};
 use ljwx_ledger::group::settings::GroupArgs;
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::OptionalRedisArgs;
-use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::config::{CompletionsArgs, Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
@@ -28,7 +28,7 @@ use crate::notify::wechat::WechatArgs;
 
 /// Evaluate readings by rules, record alerts in MySQL and notify people by WeChat.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "alerter", version)]
+#[command(name = "alerter", version = ljwx_service::VERSION)]
 pub enum Config {
     /// Run the service.
     ///
@@ -56,6 +56,8 @@ pub enum Config {
     Outbox(Box<OutboxArgs>),
     /// Evaluate other rules on past readings and compare them with the active rules; send nothing.
     Backtest(Box<BacktestArgs>),
+    /// Print completions of this program for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Settings of the service.
@@ -183,14 +185,17 @@ impl Validate for Config {
             Self::Report(config) => config.validate(problems),
             Self::Outbox(outbox) => outbox.validate(problems),
             Self::Backtest(backtest) => backtest.validate(problems),
+            Self::Completions(_) => {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
-    use ljwx_service::config::ConfigError;
+    use ljwx_service::config::{ConfigError, reference};
 
     use super::*;
 
@@ -216,6 +221,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]

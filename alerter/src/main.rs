@@ -30,5 +30,6 @@ fn main() -> ExitCode {
             async |_, stop| config.run(stop).await,
         ),
         Config::Outbox(config) => run(config.run()),
+        Config::Completions(config) => config.print::<Config>(),
     }
 }

@@ -1,8 +1,11 @@
 # shellcheck shell=bash
 # Installs missing programs through the machine's own package clients, and prints each installation.
 
-# Needed to build the Rust workspace (librdkafka, TLS), and by the runbook's commands.
-BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq)
+# Needed to build the Rust workspace (librdkafka, TLS), and by the commands of documents.
+BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq python3:python3)
+
+# Tests run the configurations of deploy/proxy in them.
+PROXIES=(nginx:nginx haproxy:haproxy)
 
 BACKGROUND=  # the pid of a long command, see interruptible
 PREPARING=() # PID:SERVICE of data folders being created, see start_all
@@ -82,9 +85,9 @@ end_background_at_exit() {
 install_all() {
   local tool missing=() name
   end_background_at_exit
-  for tool in "${BUILD_TOOLS[@]}"; do have "${tool%%:*}" || missing+=("${tool##*:}"); done
+  for tool in "${BUILD_TOOLS[@]}" "${PROXIES[@]}"; do have "${tool%%:*}" || missing+=("${tool##*:}"); done
   ! have dpkg-query || dpkg-query -W libssl-dev >/dev/null 2>&1 || missing+=(libssl-dev)
-  ((${#missing[@]} == 0)) || packages 'the build and the runbook' "${missing[@]}"
+  ((${#missing[@]} == 0)) || packages 'the build, commands of documents and the tests' "${missing[@]}"
   for name in "${SERVICES[@]}"; do
     unchosen "$name" && continue
     if "${name}_install"; then

@@ -5,7 +5,7 @@ kafka_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$HE
 kafka_ports() { echo kafka kafka-controller "${TLS:+kafka-tls}"; }
 kafka_given() { [[ -n ${KAFKA_BROKERS:-} ]]; }
 # The services accept one broker only with DEVELOPMENT. With TLS, Kafka has a second listener, where user
-# `ingest` logs in by SCRAM or PLAIN.
+# `ingest` logs in by SCRAM or PLAIN, and an authorizer.
 kafka_variables() {
   echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)"
   echo "DEVELOPMENT=true"
@@ -66,6 +66,13 @@ ssl.client.auth=requested
 sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
 listener.name.sasl_ssl.plain.sasl.jaas.config=$jaas.plain.PlainLoginModule required user_ingest="$PASSWORD";
+
+# A test takes rights from user ingest by rules. Without a rule everything is allowed, even to create a topic
+# by accident.
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
+auto.create.topics.enable=true
 EOF
 }
 

@@ -23,7 +23,7 @@ use crate::admission::kafka_gate::KafkaGate;
 use crate::admission::shared_bucket::SharedBucket;
 use crate::config::{Config, FLUSH_RESERVE};
 use crate::http::read_body::BodyReader;
-use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
+use crate::http::{ROUTES, Routes};
 use crate::ingest::Ingest;
 use crate::metrics::{
     CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, PRODUCER_RESTARTS, REJECTS_BYTES_MAX, REQUESTS,
@@ -87,7 +87,7 @@ impl App {
         let not_ready = Arc::new(AtomicBool::new(false));
         let producer = publisher.clone().keep_alive(PRODUCER_RESTARTS);
         essential.spawn("the producer", &admin_stop, producer);
-        for route in [DEVICE_ROUTE, API_ROUTE] {
+        for (route, _) in ROUTES {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
         }
         let ready = ready(kafka, topics, Arc::clone(&not_ready));
@@ -99,7 +99,7 @@ impl App {
         gauge!(MEMORY_BOUND).set(memory_bound as f64);
         gauge!(REJECTS_BYTES_MAX).set(config.protection.rejects_bytes_per_s as f64);
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = ljwx_service::VERSION,
             listen = %server.local_addr()?,
             admin = %admin_address,
             connections_max = bounds.connections_max,

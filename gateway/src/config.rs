@@ -17,7 +17,7 @@ use crate::admission::limits::ProtectionArgs;
 /// Receives readings from watches, phones and other systems by HTTP and publishes them to Kafka. A
 /// 200 means that Kafka has every reading of the body.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "gateway", version)]
+#[command(name = "gateway", version = ljwx_service::VERSION)]
 pub struct Config {
     /// Address that devices post to.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
@@ -62,6 +62,10 @@ pub struct Config {
 
 /// Last part of `--drain-timeout`, after the requests: the producer flushes, then the spans.
 pub(crate) const FLUSH_RESERVE: Duration = Duration::from_secs(5);
+
+/// Shortest wait for Kafka's confirmation. librdkafka looks for expired records once a second, and
+/// takes 0 ms for no limit.
+const MESSAGE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Least places in the producer's queue: a body of 1,000 items may need two records for each.
 const QUEUE_RECORDS_MIN: u32 = 2000;
@@ -119,6 +123,13 @@ impl Validate for Config {
         self.protection.validate(self.message_timeout, problems);
         self.stall.validate(problems);
         self.validate_queue(problems);
+        problems.require(self.message_timeout >= MESSAGE_TIMEOUT_MIN, || {
+            format!(
+                "--message-timeout must be at least {} s: a record that waits for ever is never \
+                 answered",
+                MESSAGE_TIMEOUT_MIN.as_secs()
+            )
+        });
         problems.require(self.linger * 10 <= self.message_timeout, || {
             "--linger must be at most a tenth of --message-timeout".into()
         });
@@ -153,13 +164,24 @@ impl Validate for Config {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
+    use ljwx_service::config::{ConfigError, reference};
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]
@@ -170,12 +192,20 @@ mod tests {
         assert_eq!(config.memory_bound() / (1024 * 1024), 448);
     }
 
+    /// Returns the problems of these arguments.
+    fn problems(arguments: &[&str]) -> Vec<String> {
+        let given = ["gateway", "--kafka-brokers", "x:1"];
+        let arguments = given.iter().chain(arguments).map(Into::into).collect();
+        match ljwx_service::config::parse::<Config>(arguments) {
+            Ok(_) => Vec::new(),
+            Err(ConfigError::Problems(problems)) => problems.list().to_vec(),
+            Err(ConfigError::Clap(error)) => panic!("{error}"),
+        }
+    }
+
     #[test]
     fn what_would_lose_readings_is_refused() {
-        let arguments = [
-            "gateway",
-            "--kafka-brokers",
-            "x:1",
+        let problems = problems(&[
             "--answer-timeout",
             "5s",
             "--kafka-set",
@@ -186,10 +216,7 @@ mod tests {
             "500ms",
             "--queue-records",
             "1999",
-        ];
-        let refused =
-            ljwx_service::config::parse::<Config>(arguments.iter().map(Into::into).collect());
-        let Err(ljwx_service::config::ConfigError::Problems(problems)) = refused else { panic!() };
+        ]);
         for setting in [
             "--answer-timeout",
             "--kafka-set acks",
@@ -199,8 +226,17 @@ mod tests {
             "--queue-records",
             "--queue-kbytes",
         ] {
-            let listed = problems.list().iter().any(|problem| problem.contains(setting));
+            let listed = problems.iter().any(|problem| problem.contains(setting));
             assert!(listed, "{setting}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn no_record_waits_for_kafka_without_a_limit() {
+        for (timeout, refused) in [("0s", true), ("999ms", true), ("1s", false)] {
+            let problems = problems(&["--linger", "0s", "--message-timeout", timeout]);
+            let named = |problem: &String| problem.starts_with("--message-timeout must be");
+            assert_eq!(problems.iter().any(named), refused, "{timeout}: {problems:?}");
         }
     }
 }

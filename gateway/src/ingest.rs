@@ -1,21 +1,24 @@
 //! Publishes the items of a body to Kafka and waits for all delivery reports. Publishes every
 //! reading, and for devices every reject that finds room in the rate of rejects: all of a body, or none.
 //!
+//! A dry run parses a body alike and publishes nothing.
+//!
 //! Leaves parsing to `items` and the answer to `http::response`.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_reading::{FIELD_DROPPED, Reading, Rejection};
+use ljwx_reading::{FIELD_DROPPED, Reading, Rejection, wire};
 use ljwx_service::kafka::producer::publisher::PublishError;
 use metrics::counter;
 
+use crate::admission::byte_budget::BodyReservation;
 use crate::admission::shared_bucket::SharedBucket;
 use crate::items::{
     BodyContent, BodyContext, ItemResult, ItemSource, Parsed, ParsedItem, is_cut, parse_body,
 };
-use crate::metrics::{READINGS, REJECTIONS, REJECTS_BYTES, REJECTS_THROTTLED, WARNINGS};
+use crate::metrics::{DRY_RUNS, READINGS, REJECTIONS, REJECTS_BYTES, REJECTS_THROTTLED, WARNINGS};
 use crate::records::{NewRecord, RecordPublisher, RejectRecord, SentRecord};
 use crate::request_span::RequestSpan;
 
@@ -28,10 +31,10 @@ pub enum RoutePolicy {
     Api,
 }
 
-/// The result of a body whose records are all in Kafka.
-#[derive(Debug, Default, PartialEq)]
+/// The result of a body whose records are all in Kafka, or of a dry run.
+#[derive(Debug, Default)]
 pub struct IngestResult {
-    /// Published readings.
+    /// Published readings, or those that a dry run would publish.
     pub success: usize,
     /// Readings equal to the last one with their identity.
     pub duplicate: usize,
@@ -42,6 +45,17 @@ pub struct IngestResult {
     pub item_results: Vec<ItemResult>,
     /// Whether the whole body could not be parsed.
     pub malformed: bool,
+    /// For a dry run, what the answer shows of its readings.
+    pub echo: Option<Echo>,
+}
+
+/// The readings in the answer to a dry run.
+#[derive(Debug)]
+pub struct Echo {
+    /// The values that their records would have, at most [`ECHO_MAX`].
+    pub values: Vec<Vec<u8>>,
+    /// The body's part of the budget. The answer, which is about as large, keeps it until it is sent.
+    pub held: BodyReservation,
 }
 
 /// The reason why a body is not acknowledged.
@@ -58,18 +72,36 @@ pub enum IngestError {
 /// Most item results of one body, and so most entries of `results` in an answer.
 const ITEM_RESULTS_MAX: usize = 100;
 
+/// Most values of records in the answer to a dry run.
+const ECHO_MAX: usize = 100;
+
 impl IngestResult {
+    /// Counts a reading and notes its warnings.
+    fn accept(&mut self, index: usize, reading: &Reading) {
+        self.success += 1;
+        let device_sn = reading.device_sn().as_str();
+        for warning in reading.warnings() {
+            self.add_item_result(|| ItemResult::of_warning(index, device_sn, warning));
+        }
+    }
+
+    /// Counts and notes a rejected item.
+    fn reject(&mut self, index: usize, rejection: Rejection) {
+        self.error += 1;
+        self.add_item_result(|| ItemResult::of_rejection(index, rejection));
+    }
+
     /// Adds an item result if there is room. Otherwise the item result is not even created.
-    pub fn add_item_result(&mut self, item_result: impl FnOnce() -> ItemResult) {
+    fn add_item_result(&mut self, item_result: impl FnOnce() -> ItemResult) {
         if self.item_results.len() < ITEM_RESULTS_MAX {
             self.item_results.push(item_result());
         }
     }
 }
 
-/// Bodies above this size are parsed outside the runtime's async threads, so that other requests do
-/// not wait.
-pub const OFF_THREAD_BYTES: usize = 64 * 1024;
+/// Work on bodies above this size runs outside the runtime's async threads, so that other requests
+/// do not wait.
+const OFF_THREAD_BYTES: usize = 64 * 1024;
 
 /// Bytes of a reject beside its value: key, headers and Kafka's own.
 const REJECT_OVERHEAD_BYTES: usize = 512;
@@ -93,13 +125,35 @@ impl Ingest {
         request: &RequestSpan,
     ) -> Result<IngestResult, IngestError> {
         let enqueue = || self.enqueue(content, policy, received_at, request);
-        let sent = match content {
-            BodyContent::Open(body) if body.len() > OFF_THREAD_BYTES => {
-                tokio::task::block_in_place(enqueue)?
+        off_thread(content.bytes(), enqueue)?.confirmed().await
+    }
+
+    /// Parses one body, which holds a part of the budget, and publishes nothing.
+    pub fn dry_run(
+        &self,
+        content: BodyContent<'_>,
+        received_at: Timestamp,
+        held: BodyReservation,
+    ) -> Result<IngestResult, IngestError> {
+        let context = BodyContext { zone: &self.zone, received_at };
+        let body = off_thread(content.bytes(), || parse_body(content, &context));
+        let body = body.ok_or(IngestError::Empty)?;
+        counter!(DRY_RUNS).increment(1);
+        let mut result = IngestResult { malformed: body.malformed, ..IngestResult::default() };
+        let mut values = Vec::new();
+        for item in body.items {
+            match item.parsed {
+                Parsed::Accepted(reading) => {
+                    result.accept(item.source.index, &reading);
+                    if values.len() < ECHO_MAX {
+                        values.push(wire::encode(&reading));
+                    }
+                }
+                Parsed::Duplicate => result.duplicate += 1,
+                Parsed::Rejected(rejection) => result.reject(item.source.index, rejection),
             }
-            _ => enqueue()?,
-        };
-        sent.confirmed().await
+        }
+        Ok(IngestResult { echo: Some(Echo { values, held }), ..result })
     }
 
     /// Parses the body and passes its records to the producer.
@@ -123,6 +177,7 @@ impl Ingest {
             request,
             no_room: reserved.err(),
             records: Vec::new(),
+            canaries: 0,
             result: IngestResult { malformed: body.malformed, ..IngestResult::default() },
         };
         for item in body.items {
@@ -132,7 +187,8 @@ impl Ingest {
         match self.records.publish(intake.records) {
             Ok(sent) => {
                 counter!(REJECTS_BYTES).increment(reject_bytes);
-                Ok(SentBody { sent, no_room: intake.no_room, result: intake.result })
+                let BodyRecords { no_room, canaries, result, .. } = intake;
+                Ok(SentBody { sent, no_room, canaries, result })
             }
             Err(error) => {
                 self.rejects.give_back(reject_bytes);
@@ -160,6 +216,11 @@ impl Ingest {
     }
 }
 
+/// Runs work on a body of this size, outside the runtime's async threads if the body is large.
+pub fn off_thread<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > OFF_THREAD_BYTES { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// The records that a body needs.
 struct BodyRecords<'a> {
     ingest: &'a Ingest,
@@ -169,6 +230,8 @@ struct BodyRecords<'a> {
     /// If the rejects are not kept: the wait until there is room for them.
     no_room: Option<Duration>,
     records: Vec<NewRecord<'a>>,
+    /// Readings of the canary.
+    canaries: usize,
     result: IngestResult,
 }
 
@@ -184,19 +247,18 @@ impl<'a> BodyRecords<'a> {
 
     fn accept(&mut self, reading: &Reading, item: &ItemSource<'a>) {
         self.records.push(self.ingest.records.reading(reading, self.request.context()));
-        self.result.success += 1;
-        let device_sn = reading.device_sn().as_str();
+        self.result.accept(item.index, reading);
+        self.canaries += usize::from(reading.device_sn().is_canary());
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
                 .increment(1);
-            self.result.add_item_result(|| ItemResult::of_warning(item.index, device_sn, warning));
         }
         if self.policy == RoutePolicy::Device && is_cut(reading) {
             self.add_reject(&RejectRecord {
                 value: item.raw,
                 code: FIELD_DROPPED,
-                message: "a field was left out of the reading; the whole item is kept here",
-                device_sn: Some(device_sn),
+                message: "该读数有字段未采用，此处保留完整的原文",
+                device_sn: Some(reading.device_sn().as_str()),
                 index: item.index,
                 ids: item.ids,
                 encoding: None,
@@ -218,8 +280,7 @@ impl<'a> BodyRecords<'a> {
             });
         }
         counter!(REJECTIONS, "code" => code).increment(1);
-        self.result.error += 1;
-        self.result.add_item_result(|| ItemResult::of_rejection(item.index, rejection));
+        self.result.reject(item.index, rejection);
     }
 
     fn add_reject(&mut self, reject: &RejectRecord<'a, '_>) {
@@ -227,7 +288,7 @@ impl<'a> BodyRecords<'a> {
             return;
         }
         let received_at_ms = self.received_at.as_millisecond();
-        let request = self.request.recorded();
+        let request = (self.request.context(), self.request.recorded());
         self.records.push(self.ingest.records.reject(reject, received_at_ms, request));
     }
 }
@@ -237,6 +298,8 @@ struct SentBody {
     sent: Vec<SentRecord>,
     /// If the rejects are not kept: the wait until there is room for them.
     no_room: Option<Duration>,
+    /// Readings of the canary.
+    canaries: usize,
     result: IngestResult,
 }
 
@@ -250,9 +313,10 @@ impl SentBody {
         if let Some(wait) = self.no_room {
             return Err(IngestError::NoRoomForRejects(wait));
         }
-        // Count after confirmation: a client that gets no answer sends the body again.
+        // Count after confirmation: a client that gets no answer sends the body again. The canary is no
+        // device: with it alone, readings have stopped.
         for (outcome, count) in [
-            ("accepted", self.result.success),
+            ("accepted", self.result.success - self.canaries),
             ("duplicate", self.result.duplicate),
             ("rejected", self.result.error),
         ] {

@@ -9,7 +9,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::content_encoding::Encoding;
 use ljwx_reading::envelope::{self, BodyError, BodyItem};
-use ljwx_reading::{DeviceSn, Ids, ParseContext, Reading, Rejection, RejectionCode, Warning};
+use ljwx_reading::{
+    DeviceSn, Ids, ParseContext, Reading, Rejection, RejectionCode, Warning, WarningCode,
+};
 
 /// A body after decompression.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +20,16 @@ pub enum BodyContent<'a> {
     Open(&'a [u8]),
     /// A compressed body that cannot be decompressed.
     Broken { received: &'a [u8], encoding: Encoding },
+}
+
+impl BodyContent<'_> {
+    /// Returns the number of its bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Open(body) => body.len(),
+            Self::Broken { received, .. } => received.len(),
+        }
+    }
 }
 
 /// The facts about a body that its items do not hold.
@@ -95,10 +107,8 @@ pub fn parse_body<'a>(
             Err(BodyError::Rejected(rejection)) => Some(malformed(body, None, rejection)),
         },
         BodyContent::Broken { received, encoding } => {
-            let message = format!(
-                "the body is not {}, though its header says so: it is cut short or damaged",
-                encoding.as_str()
-            );
+            let name = encoding.as_str();
+            let message = format!("请求体不是 Content-Encoding 所说的 {name}：不完整或已损坏");
             let rejection = Rejection::new(RejectionCode::MalformedBody, message);
             Some(malformed(received, Some(encoding), rejection))
         }
@@ -163,22 +173,29 @@ pub struct ItemResult {
     pub code: &'static str,
     /// Canonical name of the field.
     pub field: Option<String>,
-    /// The fault and, for a rejection, the remedy.
+    /// The fault and, for a rejection, the remedy, in Chinese.
     pub message: String,
 }
 
 impl ItemResult {
-    /// Describes a field that was left out of an accepted reading.
+    /// Describes a field of an accepted reading that was left out, replaced or is doubtful.
     pub fn of_warning(index: usize, device_sn: &str, warning: &Warning) -> Self {
+        let field = &warning.field;
+        let left_out = |fault| format!("{field} {fault}，未采用；该读数的其余部分已接收");
         Self {
             index,
             device_sn: Some(device_sn.to_owned()),
             code: warning.code.as_str(),
             field: Some(warning.field.to_string()),
-            message: format!(
-                "{} was not usable as sent; the rest of the reading was accepted",
-                warning.field
-            ),
+            message: match warning.code {
+                WarningCode::Missing => format!("缺少 {field}，以收到的时间代替"),
+                WarningCode::AheadOfClock => {
+                    format!("{field} 比服务器时间快 10 分钟以上，保留原值：请校准设备的时钟")
+                }
+                WarningCode::OutOfRange => left_out("超出范围"),
+                WarningCode::TooLarge => left_out("过大"),
+                WarningCode::Invalid | WarningCode::Unknown => left_out("无法识别"),
+            },
         }
     }
 

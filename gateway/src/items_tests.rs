@@ -84,8 +84,8 @@ fn an_empty_body_is_none_and_a_malformed_one_is_its_own_item() {
     assert!(parse(BodyContent::Open(br#"{"data":[]}"#)).unwrap().items.is_empty());
     let broken = BodyContent::Broken { received: b"\x1f\x8b", encoding: Encoding::Gzip };
     for (content, raw, encoding, message) in [
-        (BodyContent::Open(b"nope"), &b"nope"[..], None, "is not valid JSON"),
-        (broken, b"\x1f\x8b", Some(Encoding::Gzip), "the body is not gzip"),
+        (BodyContent::Open(b"nope"), &b"nope"[..], None, "不是有效的 JSON"),
+        (broken, b"\x1f\x8b", Some(Encoding::Gzip), "所说的 gzip"),
     ] {
         let parsed = parse(content).unwrap();
         assert!(parsed.malformed && parsed.items.len() == 1, "{parsed:?}");
@@ -105,7 +105,7 @@ fn a_remark_names_the_item_the_field_and_the_remedy() {
     let remark = ItemResult::of_warning(3, "A", &reading.warnings()[0]);
     assert_eq!((remark.index, remark.code), (3, "out_of_range"));
     assert_eq!(remark.field.as_deref(), Some("heart_rate"));
-    assert!(remark.message.starts_with("heart_rate was not usable as sent"));
+    assert!(remark.message.starts_with("heart_rate 超出范围，未采用"), "{}", remark.message);
     let rejection = Rejection::of_field(RejectionCode::InvalidTimestamp, "timestamp", "why");
     let remark = ItemResult::of_rejection(4, rejection);
     assert_eq!((remark.index, remark.code), (4, "invalid_timestamp"));

@@ -17,6 +17,8 @@ ljwx_service::declare_metrics! {
     Counter REFUSALS = "gateway_refusals_total" by "code";
     /// Readings by outcome: accepted, duplicate, rejected.
     Counter READINGS = "gateway_readings_total" by "outcome";
+    /// Bodies parsed for a dry run. No other counter of readings has them.
+    Counter DRY_RUNS = "gateway_dry_runs_total";
     /// Rejected items.
     Counter REJECTIONS = "gateway_rejections_total" by "code";
     /// Bytes of rejects passed to Kafka, headers included.

@@ -117,14 +117,19 @@ impl RecordPublisher {
     }
 
     /// Makes the record of a reject, which is unchanged.
+    ///
+    /// If the sampler did not choose the request, the record names the span `recorded`. A span for
+    /// each of a thousand rejects would be far more than the bound of such spans.
     pub fn reject<'a>(
         &'a self,
         reject: &RejectRecord<'a, '_>,
         received_at_ms: i64,
-        request: &Context,
+        (request, recorded): (&Context, &Context),
     ) -> NewRecord<'a> {
         let span = self.send_span(&self.rejects_topic, request, None);
-        let context = span.span().span_context().clone();
+        let is_sampled = request.span().span_context().is_sampled();
+        let named = if is_sampled { &span } else { recorded };
+        let context = named.span().span_context().clone();
         let received_at = received_at_ms.to_string();
         let index = reject.index.to_string();
         let mut headers = with_context(OwnedHeaders::new(), &context)

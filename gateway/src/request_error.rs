@@ -9,6 +9,8 @@ pub enum ErrorCode {
     EmptyBody,
     /// The body cannot be parsed.
     MalformedBody,
+    /// A parameter of the query has an unknown value.
+    InvalidParameter,
     /// The body is larger than allowed, received or decompressed.
     PayloadTooLarge,
     /// The body arrived too slowly, or its connection broke.
@@ -31,9 +33,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EmptyBody,
         Self::MalformedBody,
+        Self::InvalidParameter,
         Self::PayloadTooLarge,
         Self::BodyTimeout,
         Self::UnsupportedMediaType,
@@ -45,62 +48,69 @@ impl ErrorCode {
         Self::MethodNotAllowed,
     ];
 
+    /// The table: stable word, HTTP status, and message for people.
+    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as Status;
+        match self {
+            Self::EmptyBody => ("empty_body", Status::BAD_REQUEST, "请求体不能为空"),
+            Self::MalformedBody => ("malformed_body", Status::BAD_REQUEST, "请求体无法解析"),
+            Self::InvalidParameter => {
+                ("invalid_parameter", Status::BAD_REQUEST, "dry_run 只能是一个 true 或 false")
+            }
+            Self::PayloadTooLarge => {
+                ("payload_too_large", Status::PAYLOAD_TOO_LARGE, "请求体过大，请分批上传")
+            }
+            Self::BodyTimeout => {
+                ("body_timeout", Status::REQUEST_TIMEOUT, "请求体未在规定时间内到达，请重试")
+            }
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type 必须是 UTF-8 编码的 application/json",
+            ),
+            Self::UnsupportedEncoding => (
+                "unsupported_encoding",
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Encoding 只支持 gzip 或 zstd 中的一种",
+            ),
+            Self::NoAcceptableReading => {
+                ("no_acceptable_reading", Status::UNPROCESSABLE_ENTITY, "没有可接收的读数")
+            }
+            Self::TooManyReadings => {
+                ("too_many_readings", Status::UNPROCESSABLE_ENTITY, "读数过多，请分批上传")
+            }
+            Self::Unavailable => {
+                ("unavailable", Status::SERVICE_UNAVAILABLE, "服务暂时不可用，请稍后重试")
+            }
+            Self::NotFound => ("not_found", Status::NOT_FOUND, "路径不存在"),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", Status::METHOD_NOT_ALLOWED, "请求方法不受支持，请使用 POST")
+            }
+        }
+    }
+
     /// Returns the stable word.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::EmptyBody => "empty_body",
-            Self::MalformedBody => "malformed_body",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::UnsupportedEncoding => "unsupported_encoding",
-            Self::NoAcceptableReading => "no_acceptable_reading",
-            Self::TooManyReadings => "too_many_readings",
-            Self::Unavailable => "unavailable",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-        }
+        self.row().0
     }
 
     /// Returns the HTTP status.
     pub const fn status(self) -> StatusCode {
-        match self {
-            Self::EmptyBody | Self::MalformedBody => StatusCode::BAD_REQUEST,
-            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
-                StatusCode::UNSUPPORTED_MEDIA_TYPE
-            }
-            Self::NoAcceptableReading | Self::TooManyReadings => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        }
+        self.row().1
     }
 
     /// Returns the message for people. The answer to a parsed body uses the messages of its items
     /// instead.
     pub const fn message(self) -> &'static str {
-        match self {
-            Self::EmptyBody => "请求体不能为空",
-            Self::MalformedBody => "请求体无法解析",
-            Self::PayloadTooLarge => "请求体过大，请分批上传",
-            Self::BodyTimeout => "请求体未在规定时间内到达，请重试",
-            Self::UnsupportedMediaType => "Content-Type 必须是 UTF-8 编码的 application/json",
-            Self::UnsupportedEncoding => "Content-Encoding 只支持 gzip 或 zstd 中的一种",
-            Self::NoAcceptableReading => "没有可接收的读数",
-            Self::TooManyReadings => "读数过多，请分批上传",
-            Self::Unavailable => "服务暂时不可用，请稍后重试",
-            Self::NotFound => "路径不存在",
-            Self::MethodNotAllowed => "请求方法不受支持，请使用 POST",
-        }
+        self.row().2
     }
 
     /// Whether the answer closes the connection, because the rest of the body is not read.
     pub const fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::PayloadTooLarge
+            Self::InvalidParameter
+                | Self::PayloadTooLarge
                 | Self::BodyTimeout
                 | Self::UnsupportedMediaType
                 | Self::UnsupportedEncoding
@@ -125,27 +135,5 @@ impl From<ErrorCode> for RequestError {
 }
 
 #[cfg(test)]
-mod tests {
-    use ljwx_reading::RejectionCode;
-
-    use super::*;
-
-    #[test]
-    fn a_code_is_one_word_in_answers_records_metrics_and_documents() {
-        let items = [RejectionCode::MalformedBody, RejectionCode::TooManyReadings];
-        for (ours, item) in
-            [ErrorCode::MalformedBody, ErrorCode::TooManyReadings].into_iter().zip(items)
-        {
-            assert_eq!(ours.as_str(), item.as_str(), "a record's header says it otherwise");
-        }
-        let documents = include_str!("../../docs/running.md");
-        for code in ErrorCode::ALL {
-            let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
-            assert!(documents.contains(&row), "docs/running.md lacks {row}");
-        }
-        let zeros = crate::metrics::SERVICE.zeros.iter();
-        let (_, _, shown) =
-            zeros.clone().find(|(name, ..)| *name == crate::metrics::REFUSALS).unwrap();
-        assert_eq!(*shown, ErrorCode::ALL.map(ErrorCode::as_str), "shown at 0 from the start");
-    }
-}
+#[path = "request_error_tests.rs"]
+mod tests;

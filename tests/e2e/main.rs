@@ -5,9 +5,13 @@
 //! All tests are one program, so that a test that stops a server can keep all other tests from
 //! running.
 
+mod adopt;
 mod alerter;
+mod drills;
 mod faults;
 mod gateway;
 mod operators;
+mod privacy;
+mod runbook_blocks;
 mod support;
 mod worker;

@@ -2,6 +2,7 @@
 //! the services have processed them, and checking the result. A step of a single test stays with
 //! that test.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,14 @@ const LOAD: Duration = Duration::from_secs(10);
 /// The minute of the readings' times.
 pub const AT: &str = "2025-09-02 16:09";
 
+/// Starts a gateway in a new world.
+pub async fn gateway(name: &str) -> Result<(World, Service)> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    Ok((world, gateway))
+}
+
 /// Starts a gateway and a worker in a new world.
 pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
     let world = World::shared(name).await?;
@@ -41,7 +50,7 @@ pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
 }
 
 /// Ends the services, which must exit with 0, and removes the world.
-pub async fn finish(world: World, services: [Service; 2]) -> Result<()> {
+pub async fn finish<const COUNT: usize>(world: World, services: [Service; COUNT]) -> Result<()> {
     for service in services {
         let name = service.name().to_owned();
         let status = service.terminate().await?;
@@ -96,6 +105,17 @@ pub async fn used(name: &str) -> Result<(World, Service, Service)> {
     send(&gateway, &world.device(1), "2025-09-02 17:00", &[83, 200, 84]).await?;
     settled(&world).await?;
     Ok((world, gateway, worker))
+}
+
+/// Returns the path of a program of the last release.
+pub fn last_release_of(program: &str) -> Result<PathBuf> {
+    let path = Path::new(&std::env::var("PREVIOUS_PROGRAMS").unwrap_or_default()).join(program);
+    ensure!(
+        path.is_absolute() && path.is_file(),
+        "PREVIOUS_PROGRAMS names no folder with {program}: run \
+         `export PREVIOUS_PROGRAMS=$(deploy/stack previous)` first"
+    );
+    Ok(path)
 }
 
 /// Runs `worker audit` and returns its exit code and its report.

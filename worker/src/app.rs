@@ -69,6 +69,7 @@ impl App {
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
         parts.maintain()?;
+        parts.canary()?;
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
         let address = AdminServer::new(
@@ -85,7 +86,7 @@ impl App {
         .await?;
         let DeliveryMemory { fetched, waiting, pipeline } = config.delivery_memory();
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = ljwx_service::VERSION,
             admin = %address,
             group = config.group,
             delivery_memory_mib = (fetched + waiting + pipeline) / (1024 * 1024),
@@ -267,6 +268,16 @@ impl<'a> Connected<'a> {
         let (essential, background) = (&self.essential, &self.background);
         let watched = topic_watch::start(kafka, "worker-check", topics, essential, background)?;
         self.health.watch_topics(watched);
+        Ok(())
+    }
+
+    /// Starts the canary, if it has an address.
+    fn canary(&self) -> anyhow::Result<()> {
+        let (config, stop) = (self.config, &self.background);
+        let (pool, zone) = (self.pool.clone(), config.zone.zone.clone());
+        if let Some(canary) = config.canary.build(pool, zone, self.health.clone())? {
+            self.essential.spawn("the canary", stop, canary.run(stop.clone()));
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use ljwx_ledger::group::delivery::DeliveryLoad;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupArgs};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::{OptionalRedisArgs, RedisArgs};
-use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::config::{CompletionsArgs, Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
@@ -18,23 +18,32 @@ use secrecy::SecretString;
 use crate::batch::buffer::BufferLimits;
 use crate::batch::room::Room;
 use crate::batch::size::BatchSizeLimits;
+use crate::canary::CanaryArgs;
+use crate::commands::adopt::AdoptArgs;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
 use crate::commands::offsets::OffsetsArgs;
 use crate::commands::pause::PauseArgs;
+use crate::commands::privacy::{EraseArgs, SubjectArgs};
+use crate::commands::status::StatusArgs;
 use crate::commands::where_is::WhereArgs;
 use crate::dead_letter::breaker::BreakerLimits;
 
 /// Store readings from Kafka in MySQL, account for each of them, and keep the latest in Redis.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version)]
+#[command(name = "worker", version = ljwx_service::VERSION)]
 pub enum Config {
     /// Run one replica; start at most one replica per partition.
     Run(Box<RunConfig>),
     /// Create what is missing: tables, their months, and the Kafka topics. A second run changes
     /// nothing.
     Migrate(Box<MigrateArgs>),
+    /// Take over the tables of an earlier server: plan, copy beside the running services, compare.
+    Adopt(Box<AdoptArgs>),
+    /// Tell whether all is well: ledger, lag, owners, dead letters, replicas. The exit code is 0 if so,
+    /// 1 if not, and 3 if that is unknown.
+    Status(Box<StatusArgs>),
     /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
     /// server did not answer.
     Audit(Box<AuditArgs>),
@@ -49,6 +58,14 @@ pub enum Config {
     Resume(Box<PauseArgs>),
     /// List dead letters and rejects, show them, replay them, or delete old ones.
     Dlq(Box<DlqArgs>),
+    /// Erase what is stored of a device or a user. Kafka's topics keep their records until their
+    /// retention.
+    Erase(Box<EraseArgs>),
+    /// Write what is stored of a device or a user to standard output, one JSON document a line. The
+    /// exit code is 0 if there was anything, 1 if not, and 3 if a server did not answer.
+    Export(Box<SubjectArgs>),
+    /// Print completions of this program for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Settings of `worker run`.
@@ -118,6 +135,9 @@ pub struct RunConfig {
     /// unset: they are kept for ever.
     #[arg(long, env = "WEEKLY_RETENTION_DAYS")]
     pub weekly_retention_days: Option<u32>,
+    /// The canary.
+    #[command(flatten)]
+    pub canary: CanaryArgs,
     /// The shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
@@ -225,6 +245,7 @@ impl RunConfig {
                 "--redis-url is missing: set REDIS_URL, or NO_REDIS=true for MySQL only".into()
             }),
         }
+        self.canary.validate(problems);
         self.lifecycle.validate(problems);
         self.telemetry.validate(problems);
         self.admin.validate(problems);
@@ -258,20 +279,27 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         match self {
             Self::Run(config) => config.validate(problems),
+            Self::Adopt(config) => config.validate(problems),
+            Self::Status(config) => config.validate(problems),
             Self::Audit(config) => config.validate(problems),
             Self::Where(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),
             Self::Dlq(config) => config.validate(problems),
+            Self::Erase(config) => config.validate(problems),
+            Self::Export(config) => config.validate(problems),
             Self::Pause(config) | Self::Resume(config) => config.validate(problems),
             Self::Migrate(config) => config.validate(problems),
+            Self::Completions(_) => {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
-    use ljwx_service::config::ConfigError;
+    use ljwx_service::config::{ConfigError, reference};
 
     use super::*;
 
@@ -288,6 +316,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
+        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
+        reference::hold_exit_codes::<Config>(&commands).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod app;
 mod batch;
+mod canary;
 mod commands;
 mod config;
 mod dead_letter;
@@ -17,11 +18,14 @@ mod pipeline;
 mod redis;
 
 pub use app::App;
+pub use commands::adopt::{AdoptArgs, adopt};
 pub use commands::audit::{AuditArgs, EXIT_UNKNOWN, audit};
 pub use commands::dlq::dlq;
 pub use commands::migrate::{MigrateArgs, migrate};
 pub use commands::offsets::{OffsetsArgs, offsets};
 pub use commands::pause::{PauseArgs, set_paused};
+pub use commands::privacy::{EraseArgs, SubjectArgs, erase, export};
+pub use commands::status::{StatusArgs, status};
 pub use commands::where_is::{WhereArgs, where_is};
 pub use config::{Config, RunConfig};
 pub use metrics::SERVICE;

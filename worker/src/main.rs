@@ -21,6 +21,16 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::migrate(&config).await,
         ),
+        Config::Adopt(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(config.exit_code_of_error()),
+            async |_, stop| ljwx_worker::adopt(&config, stop).await,
+        ),
+        Config::Status(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::status(&config, stop).await,
+        ),
         Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
@@ -30,6 +40,16 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
             async |_, stop| ljwx_worker::where_is(&config, stop).await,
+        ),
+        Config::Erase(config) => ljwx_service::lifecycle::run_to_code(
+            || config.subject.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::erase(&config, stop).await,
+        ),
+        Config::Export(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::export(&config, stop).await,
         ),
         Config::Dlq(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
@@ -43,6 +63,7 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, _| ljwx_worker::set_paused(&config, false).await,
         ),
+        Config::Completions(config) => config.print::<Config>(),
         Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::FAILURE,

@@ -48,6 +48,8 @@ ljwx_service::declare_metrics! {
     Counter REDIS_REPLACED = "redis_replaced_total";
     /// 1 while the dead-letter breaker is open and batches wait, else 0.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
+    /// Seconds from the sending of the last canary until it was in MySQL, or until now.
+    Gauge CANARY_VISIBLE = "canary_visible_seconds";
 }
 
 /// Name, metrics and minute summary of the worker.

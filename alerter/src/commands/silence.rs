@@ -69,7 +69,7 @@ pub struct SilenceAddArgs {
     /// Only this rule.
     #[arg(long)]
     pub rule_id: Option<i64>,
-    /// Everything: no notification of any tenant is sent.
+    /// Everything: no notification of any tenant is sent, and those that are pending wait.
     #[arg(long)]
     pub all: bool,
     /// Author of the silence.

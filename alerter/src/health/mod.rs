@@ -2,12 +2,13 @@
 //! now would reach people.
 //!
 //! ```text
-//! Kafka's ends ─► readings_flow ───┐
+//! device_records ─► readings_flow ─┐
 //! MySQL, outbox, accounts, loops ──┼─► monitor ─► operator events
 //!                                  └─► alert_path ─► beats ─► an outside monitor
 //! ```
 
 pub mod alert_path;
 pub mod beats;
+pub mod device_records;
 pub mod monitor;
 pub mod readings_flow;

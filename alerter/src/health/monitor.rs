@@ -10,6 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use ljwx_ledger::group::monitor::{GroupMonitor, INTERVAL, Observation};
 use ljwx_service::config::{Problems, duration};
+use ljwx_service::kafka::topic_ends::TopicWatermarks;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use secrecy::SecretString;
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 
 use super::alert_path::AlertPath;
 use super::beats::Beats;
+use super::device_records::DeviceRecords;
 use super::readings_flow::ReadingsFlow;
 use crate::engine::no_data::counted_time::PartitionCheck;
 use crate::metrics::{LAST_RECORD, NO_DATA_SUSPENDED};
@@ -61,14 +63,20 @@ impl MonitorArgs {
 }
 
 /// Counts the time since the check before for missing data, if rules ask for it. Time counts for half
-/// of their shortest window after the topic's last record, from whichever device.
-fn count_time(shared: &SharedState, last_record: Timestamp, found: &Observation<'_>) {
+/// of their shortest window after the topic's last record, from whichever device. `ends` are those
+/// that devices moved.
+fn count_time(
+    shared: &SharedState,
+    last_record: Timestamp,
+    found: &Observation<'_>,
+    ends: &TopicWatermarks,
+) {
     let now_ms = Timestamp::now().as_millisecond();
     let rules = shared.rules.borrow();
     let shortest = rules.as_ref().and_then(|rules| rules.absence_windows().first());
     let Some(shortest) = shortest else { return };
     let unseen_ms = (now_ms - last_record.as_millisecond() - shortest / 2).max(0);
-    let partitions = found.seen.ends.iter().map(|(partition, ends)| PartitionCheck {
+    let partitions = ends.iter().map(|(partition, ends)| PartitionCheck {
         partition: *partition,
         end: ends.high,
         takes_records: found.kafka && found.seen.takes_records(*partition),
@@ -82,7 +90,10 @@ pub struct AlerterMonitor {
     /// The last measurement of the outbox.
     outbox: MeasuredOutbox,
     shared: SharedState,
+    records: DeviceRecords,
     readings: ReadingsFlow,
+    /// Whether all partitions have told when their last record of a device came.
+    knows_last: bool,
     beats: Option<Beats>,
     /// Whether this replica notifies operators of what concerns the whole group: one replica does.
     /// The others remember what lasts, as they may be the next to speak.
@@ -103,10 +114,12 @@ impl AlerterMonitor {
     ) -> anyhow::Result<Self> {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);
         Ok(Self {
+            records: DeviceRecords::new(monitor.reader()),
             monitor,
             outbox,
             shared,
             readings: ReadingsFlow::new(settings.no_readings_after),
+            knows_last: false,
             beats: url.map(Beats::new).transpose().context("HTTP client")?,
             is_speaker: false,
             late_since: None,
@@ -136,32 +149,36 @@ impl AlerterMonitor {
     /// Checks the group, and follows the ends of its topic. Returns the path of an alert without the
     /// outbox.
     async fn observe(&mut self) -> AlertPath {
-        let Self { monitor, shared, readings, .. } = self;
+        let Self { monitor, shared, records, readings, knows_last, .. } = self;
         let redis_accepts = !shared.subscription_refused.load(Ordering::Relaxed);
         let free = !shared.mysql_retry.is_retrying();
         let found = monitor.observe(free, redis_accepts).await;
+        let seen = found.seen;
         // Before the ledger is known, offsets are not yet those of the ledger.
         let knows_ends = found.kafka && !found.lags.is_empty();
         if knows_ends {
-            readings.update(&found.seen.ends, Timestamp::now());
+            records.update(seen).await;
+            readings.update(&records.ends(&seen.ends), Timestamp::now());
+            if !*knows_last
+                && readings.last_record().is_none()
+                && let Some(last_ms) = records.last_ms(seen).await
+            {
+                *knows_last = seen.unanswered.is_empty();
+                if let Some(last) = last_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+                    readings.set_last_record(last, Timestamp::now());
+                }
+            }
         }
         if let Some(last) = readings.last_record() {
-            count_time(shared, last, &found);
+            count_time(shared, last, &found, &records.ends(&seen.ends));
         }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
-        let speaker = found.seen.ledger.first_key_value().map(|(_, (_, owner))| owner.as_str());
+        let speaker = seen.ledger.first_key_value().map(|(_, (_, owner))| owner.as_str());
         self.is_speaker = speaker == Some(shared.ledger.owner());
-        let answers = found.database && knows_ends && found.seen.unanswered.is_empty();
+        let answers = found.database && knows_ends && seen.unanswered.is_empty();
         if found.database && found.kafka {
             check_partitions(monitor, shared).await;
-        }
-        if knows_ends
-            && readings.last_record().is_none()
-            && let Some(last_ms) = monitor.last_record_ms().await
-            && let Ok(last) = Timestamp::from_millisecond(last_ms)
-        {
-            readings.set_last_record(last, Timestamp::now());
         }
         if let Some(last) = readings.last_record() {
             gauge!(LAST_RECORD).set(last.as_duration().as_secs_f64());

@@ -53,7 +53,10 @@ impl ReadingsFlow {
             self.last_record = Some(now);
             self.has_stopped = false;
         }
-        let unbroken = self.seen.filter(|(_, at)| now.duration_since(*at) <= ANSWERS_APART_MAX);
+        // A clock that was set back must not put the finding off until it has caught up.
+        self.last_record = self.last_record.map(|last| last.min(now));
+        let apart = SignedDuration::ZERO..=ANSWERS_APART_MAX;
+        let unbroken = self.seen.filter(|(_, at)| apart.contains(&now.duration_since(*at)));
         let since = unbroken.map_or(now, |(since, _)| since);
         self.seen = Some((since, now));
         let is_long = self.last_record.is_some_and(|last| now.duration_since(last) >= self.after);
@@ -145,6 +148,18 @@ mod tests {
         assert_eq!(flow.stopped_since(), None, "gateways had no time yet");
         show(&mut flow, &[50, 51], (460, 460));
         assert_eq!(flow.stopped_since(), Some(at(300)));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_stops_no_readings_and_puts_no_finding_off() {
+        let mut flow = flowing(AFTER);
+        show(&mut flow, &[50, 51], (3_600, 3_658));
+        assert_eq!(flow.stopped_since(), None, "an hour ahead");
+        show(&mut flow, &[50, 52], (3_660, 3_660));
+        show(&mut flow, &[50, 52], (62, 360));
+        assert_eq!(flow.stopped_since(), None, "right again");
+        show(&mut flow, &[50, 52], (362, 362));
+        assert_eq!(flow.stopped_since(), Some(at(362)));
     }
 
     #[test]

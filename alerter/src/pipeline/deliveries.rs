@@ -107,6 +107,10 @@ impl Pipeline {
             self.counts.undecodable += 1;
             return Ok(());
         };
+        // It is no device, so no time passes with it, and it is no reading to count.
+        if reading.device_sn().is_canary() {
+            return Ok(());
+        }
         let since = SystemTime::now();
         let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
         router.now_ms = evaluated_ms;

@@ -79,6 +79,11 @@ impl RedisArgs {
         if let Err(problem) = config(self.url.expose_secret()) {
             problems.add(format!("--redis-url: {problem}"));
         }
+        // The client takes 0 for no limit.
+        problems.require(!self.timeout.is_zero(), || {
+            "--redis-timeout must be above 0: a command that waits for ever delays all others"
+                .into()
+        });
     }
 
     /// Returns how the connection is secured.
@@ -242,6 +247,17 @@ mod tests {
         ] {
             let problem = config(url).unwrap_err();
             assert!(problem.contains(named), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_command_without_a_limit_is_refused() {
+        for (milliseconds, refused) in [(0, true), (1, false)] {
+            let timeout = Duration::from_millis(milliseconds);
+            let mut problems = Problems::default();
+            RedisArgs { url: "redis://h".into(), timeout }.validate(&mut problems);
+            let named = |problem: &String| problem.starts_with("--redis-timeout");
+            assert_eq!(problems.list().iter().any(named), refused, "{milliseconds} ms");
         }
     }
 

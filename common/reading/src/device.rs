@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Longest device serial number, in bytes.
 pub const DEVICE_SN_BYTES_MAX: usize = 64;
 
+/// Serial number of the canary, whose readings show that what gateways accept reaches MySQL. The canary
+/// is no device: its readings count nowhere as seen, and no rule is evaluated for them.
+pub const CANARY_SN: &str = "LJWX-CANARY";
+
 /// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. Serial numbers of
 /// watches are short enough to be stored inline, without an allocation for every reading.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,6 +31,11 @@ impl DeviceSn {
     /// Returns the serial number as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is the serial number of the canary.
+    pub fn is_canary(&self) -> bool {
+        self.as_str() == CANARY_SN
     }
 }
 

@@ -46,8 +46,8 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<BodyItem<'_>>, BodyError> {
     let malformed =
         |what: String| BodyError::Rejected(Rejection::new(RejectionCode::MalformedBody, what));
     let text = std::str::from_utf8(body).map_err(|error| {
-        let hint = if is_gbk(body) { ": it looks like GBK, send UTF-8" } else { "" };
-        malformed(format!("the body is not UTF-8 at byte {}{hint}", error.valid_up_to()))
+        let hint = if is_gbk(body) { "：看起来是 GBK，请改用 UTF-8" } else { "" };
+        malformed(format!("请求体从字节偏移 {} 起不是 UTF-8{hint}", error.valid_up_to()))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
@@ -55,7 +55,7 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<BodyItem<'_>>, BodyError> {
     }
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
         malformed(format!(
-            "the body is not valid JSON at line {} column {}: send one JSON document",
+            "请求体在第 {} 行第 {} 列不是有效的 JSON：一个请求体是一个 JSON 文档",
             error.line(),
             error.column()
         ))
@@ -110,7 +110,7 @@ impl<'a> Unwrapper<'a, '_> {
             return self.push(raw, ids, None);
         }
         if level == LEVELS_MAX {
-            let message = format!("data may stand inside data at most {LEVELS_MAX} times");
+            let message = format!("data 最多嵌套 {LEVELS_MAX} 层");
             return self.push(raw, ids, Some(Rejection::new(RejectionCode::TooDeep, message)));
         }
         self.value(data, ids_of(&item).or(ids), level + 1)
@@ -125,7 +125,7 @@ impl<'a> Unwrapper<'a, '_> {
         if self.found.len() == READINGS_MAX {
             return Err(BodyError::Rejected(Rejection::new(
                 RejectionCode::TooManyReadings,
-                format!("a body may hold at most {READINGS_MAX} readings: send several bodies"),
+                format!("一个请求体最多 {READINGS_MAX} 条读数：请分批上传"),
             )));
         }
         self.found.push(BodyItem { raw, ids, rejection });

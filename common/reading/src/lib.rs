@@ -10,10 +10,12 @@ mod number;
 mod parse;
 mod reading;
 mod rejection;
+#[cfg(test)]
+mod request_schema_tests;
 mod time;
 pub mod wire;
 
-pub use device::{DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
+pub use device::{CANARY_SN, DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
 pub use document::NESTED_BYTES_MAX;
 pub use json_object::{JsonObject, Scalar};
 pub use number::NumberField;

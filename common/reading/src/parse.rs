@@ -18,11 +18,13 @@ const CUSTOMER_ID: &[&str] = &["customer_id", "customerId"];
 const ORG_ID: &[&str] = &["org_id", "orgId"];
 const USER_ID: &[&str] = &["user_id", "userId"];
 const UPLOAD_METHOD: &[&str] = &["upload_method", "uploadMethod"];
-const SLEEP_DATA: &[&str] = &["sleepData", "smData"];
-const EXERCISE_DAILY_DATA: &[&str] = &["exerciseDailyData", "ydData"];
-const EXERCISE_WEEK_DATA: &[&str] = &["exerciseWeekData", "exerciseDailyWeekData", "ydWeekData"];
-const SCIENTIFIC_SLEEP_DATA: &[&str] = &["scientificSleepData", "kxsmData"];
-const WORKOUT_DATA: &[&str] = &["workoutData"];
+const SLEEP_DATA: &[&str] = &["sleepData", "smData", "sleep_data"];
+const EXERCISE_DAILY_DATA: &[&str] = &["exerciseDailyData", "ydData", "exercise_daily_data"];
+const EXERCISE_WEEK_DATA: &[&str] =
+    &["exerciseWeekData", "exerciseDailyWeekData", "ydWeekData", "exercise_week_data"];
+const SCIENTIFIC_SLEEP_DATA: &[&str] =
+    &["scientificSleepData", "kxsmData", "scientific_sleep_data"];
+const WORKOUT_DATA: &[&str] = &["workoutData", "workout_data"];
 
 /// The facts that the parser needs beside the item itself.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +46,7 @@ impl Reading {
     /// number or with an unusable time is rejected whole.
     pub fn parse(raw: &RawValue, intake: &ParseContext<'_>) -> Result<Self, Rejection> {
         let item = JsonObject::read(raw).ok_or_else(|| {
-            Rejection::new(RejectionCode::InvalidItem, "each reading must be a JSON object")
+            Rejection::new(RejectionCode::InvalidItem, "每条读数必须是一个 JSON 对象")
         })?;
         let device_sn = device_sn(&item)?;
         let mut fields = ItemFields { item: &item, warnings: Vec::new() };
@@ -86,14 +88,14 @@ fn device_sn(item: &JsonObject<'_>) -> Result<DeviceSn, Rejection> {
         Rejection::of_field(
             RejectionCode::MissingDeviceSn,
             "device_sn",
-            "device_sn is missing: send the serial number as deviceSn, device_sn, id or device_id",
+            "缺少 device_sn：请用 deviceSn、device_sn、id 或 device_id 发送序列号",
         )
     })?;
     scalar.text().and_then(DeviceSn::new).ok_or_else(|| {
         Rejection::of_field(
             RejectionCode::InvalidDeviceSn,
             "device_sn",
-            format!("device_sn must be 1 to {DEVICE_SN_BYTES_MAX} visible ASCII characters"),
+            format!("device_sn 必须是 1 到 {DEVICE_SN_BYTES_MAX} 个可见的 ASCII 字符"),
         )
     })
 }
@@ -126,7 +128,7 @@ impl ItemFields<'_> {
             Rejection::of_field(
                 RejectionCode::InvalidTimestamp,
                 "timestamp",
-                "timestamp must be yyyy-MM-dd HH:mm:ss, RFC 3339, or epoch seconds or milliseconds",
+                "timestamp 必须是 yyyy-MM-dd HH:mm:ss、RFC 3339，或以秒或毫秒计的 Unix 时间",
             )
         })?;
         if !moment.is_in_range(received_at_ms) {
@@ -268,7 +270,7 @@ fn out_of_range() -> Rejection {
     Rejection::of_field(
         RejectionCode::TimestampOutOfRange,
         "timestamp",
-        "timestamp must lie between 2000-01-01 and 24 hours from now: set the device's clock",
+        "timestamp 早于 2000-01-01，或比服务器时间快 24 小时以上：请校准设备的时钟",
     )
 }
 

@@ -31,6 +31,18 @@ pub enum RejectionCode {
 }
 
 impl RejectionCode {
+    /// All codes.
+    pub const ALL: [Self; 8] = [
+        Self::MalformedBody,
+        Self::TooManyReadings,
+        Self::TooDeep,
+        Self::InvalidItem,
+        Self::MissingDeviceSn,
+        Self::InvalidDeviceSn,
+        Self::InvalidTimestamp,
+        Self::TimestampOutOfRange,
+    ];
+
     /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +66,7 @@ pub struct Rejection {
     pub code: RejectionCode,
     /// The canonical name of the field at fault.
     pub field: Option<&'static str>,
-    /// The reason as text, with the field and the remedy.
+    /// The reason as text for the sender, in Chinese, with the field and the remedy.
     pub message: String,
     /// The serial number, if it could be read.
     pub device_sn: Option<String>,
@@ -92,6 +104,10 @@ pub enum WarningCode {
 }
 
 impl WarningCode {
+    /// All codes that this version publishes.
+    pub const ALL: [Self; 5] =
+        [Self::Invalid, Self::OutOfRange, Self::TooLarge, Self::Missing, Self::AheadOfClock];
+
     /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {

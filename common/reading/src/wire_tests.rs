@@ -73,6 +73,40 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Fields of an item besides device and time, each under one of its names.
+const NAMES: [&str; 19] = [
+    "customerId",
+    "org_id",
+    "userId",
+    "uploadMethod",
+    "xlv",
+    "bloodOxygen",
+    "tw",
+    "gxy",
+    "dxy",
+    "yl",
+    "steps",
+    "jl",
+    "calories",
+    "latitude",
+    "jd",
+    "hb",
+    "sleepData",
+    "exercise_week_data",
+    "workoutData",
+];
+
+/// A time in each form, and none.
+fn any_time() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        Value::Null,
+        json!("2025-09-02 16:09:00"),
+        json!("2025-09-02T08:09:00.5Z"),
+        json!(1_756_800_540),
+        json!("1756800540000"),
+    ])
+}
+
 /// The fields of a record, without the warnings, which no consumer stores.
 fn stored_fields() -> Vec<String> {
     let fields = schema()["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -105,12 +139,11 @@ fn the_schema_names_every_field_and_no_other() {
 #[test]
 fn the_schema_lists_the_words_of_this_version() {
     use UploadMethod::{Bluetooth, CommonEvent, Esim, Wifi};
-    use WarningCode::{AheadOfClock, Invalid, Missing, OutOfRange, TooLarge};
 
     let schema = schema();
     let methods = [Wifi, Bluetooth, Esim, CommonEvent].map(UploadMethod::as_str);
     assert_eq!(schema["properties"]["upload_method"]["examples"], json!(methods));
-    let codes = [Invalid, OutOfRange, TooLarge, Missing, AheadOfClock].map(WarningCode::as_str);
+    let codes = WarningCode::ALL.map(WarningCode::as_str);
     let warning = &schema["properties"]["warnings"]["items"]["properties"];
     assert_eq!(warning["code"]["examples"], json!(codes));
 }
@@ -213,6 +246,21 @@ proptest! {
         prop_assume!(!VALIDATOR.is_valid(&value));
         let error = decode(Some(value.to_string().as_bytes())).unwrap_err().to_string();
         prop_assert!(error.starts_with("not a reading.v1: "), "{}", error);
+    }
+
+    #[test]
+    fn the_value_of_a_record_parses_to_its_reading_without_a_warning(
+        time in any_time(),
+        fields in prop::collection::btree_map(
+            prop::sample::select(NAMES.to_vec()), any_json(), 0..10),
+    ) {
+        let mut item = json!({"id": "x", "timestamp": time});
+        for (name, value) in fields {
+            item[name] = value;
+        }
+        let reading = parse(&item);
+        let again = parse(&record(&reading));
+        prop_assert_eq!(again, Reading { warnings: Vec::new(), ..reading });
     }
 
     #[test]

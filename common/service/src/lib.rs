@@ -11,3 +11,6 @@ pub mod link;
 pub mod metrics;
 pub mod telemetry;
 pub mod text;
+
+/// Version of all programs, with the commit if the build named one.
+pub const VERSION: &str = env!("LJWX_VERSION");

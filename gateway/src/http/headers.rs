@@ -1,4 +1,4 @@
-//! Reads what a request's head states about its body. Pure.
+//! Reads what a request's head states about its body and about its purpose. Pure.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -10,6 +10,22 @@ pub type Coding = Option<Encoding>;
 /// The body has an unknown compression, or more than one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownCoding;
+
+/// The query asks for a dry run in an unknown way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidDryRun;
+
+/// Whether the query asks for a dry run. A misspelt value must neither store nor only check the body.
+pub fn is_dry_run(query: Option<&str>) -> Result<bool, InvalidDryRun> {
+    let pairs = query.unwrap_or_default().split('&');
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = pairs.filter(|(name, _)| *name == "dry_run").map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) | (Some("false"), None) => Ok(false),
+        (Some("true"), None) => Ok(true),
+        _ => Err(InvalidDryRun),
+    }
+}
 
 /// Returns the compression of the body.
 pub fn coding(headers: &HeaderMap) -> Result<Coding, UnknownCoding> {
@@ -57,6 +73,24 @@ mod tests {
         assert_eq!(coding(&["zstd"]), Ok(Some(Encoding::Zstd)));
         for refused in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"], &[""]] {
             assert_eq!(coding(refused), Err(UnknownCoding), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_is_asked_for_by_one_known_value() {
+        for (query, expected) in [
+            (None, Ok(false)),
+            (Some(""), Ok(false)),
+            (Some("a=1&b"), Ok(false)),
+            (Some("dry_run=false"), Ok(false)),
+            (Some("a=1&dry_run=true"), Ok(true)),
+            (Some("dry_run"), Err(InvalidDryRun)),
+            (Some("dry_run="), Err(InvalidDryRun)),
+            (Some("dry_run=yes"), Err(InvalidDryRun)),
+            (Some("dry_run=TRUE"), Err(InvalidDryRun)),
+            (Some("dry_run=true&dry_run=true"), Err(InvalidDryRun)),
+        ] {
+            assert_eq!(is_dry_run(query), expected, "{query:?}");
         }
     }
 

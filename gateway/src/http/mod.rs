@@ -27,9 +27,9 @@ use tokio::sync::Semaphore;
 use self::headers::Coding;
 use self::read_body::{BodyReadError, BodyReader, ReceivedBody};
 use self::response::Responder;
-use crate::admission::kafka_gate::KafkaGate;
+use crate::admission::kafka_gate::{KafkaGate, Passage};
 use crate::admission::shared_bucket::SharedBucket;
-use crate::ingest::{Ingest, IngestError, IngestResult, OFF_THREAD_BYTES, RoutePolicy};
+use crate::ingest::{self, Ingest, IngestError, IngestResult, RoutePolicy};
 use crate::items::BodyContent;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
 use crate::request_error::{ErrorCode, RequestError};
@@ -48,11 +48,9 @@ pub struct Routes {
     pub forced_spans: SharedBucket,
 }
 
-/// Route of the devices in the field.
-pub const DEVICE_ROUTE: &str = "/upload_health_data";
-
-/// Route of API clients.
-pub const API_ROUTE: &str = "/v1/readings";
+/// The public routes and their clients. Each route takes POST alone.
+pub const ROUTES: [(&str, RoutePolicy); 2] =
+    [("/upload_health_data", RoutePolicy::Device), ("/v1/readings", RoutePolicy::Api)];
 
 /// Prefix of the API's paths.
 const API_PATHS: &str = "/v1/";
@@ -75,9 +73,9 @@ impl Routes {
                 },
             )
         };
-        Router::new()
-            .route(DEVICE_ROUTE, route(RoutePolicy::Device, DEVICE_ROUTE))
-            .route(API_ROUTE, route(RoutePolicy::Api, API_ROUTE))
+        ROUTES
+            .into_iter()
+            .fold(Router::new(), |router, (path, policy)| router.route(path, route(policy, path)))
             .method_not_allowed_fallback(Self::unknown)
             .fallback(Self::unknown)
             .with_state(Arc::new(self))
@@ -90,10 +88,9 @@ impl Routes {
         request: Request,
     ) -> Response {
         let path = request.uri().path();
-        let (route, code) = match path {
-            DEVICE_ROUTE => (DEVICE_ROUTE, ErrorCode::MethodNotAllowed),
-            API_ROUTE => (API_ROUTE, ErrorCode::MethodNotAllowed),
-            _ => (NO_ROUTE, ErrorCode::NotFound),
+        let (route, code) = match ROUTES.into_iter().find(|(route, _)| *route == path) {
+            Some((route, _)) => (route, ErrorCode::MethodNotAllowed),
+            None => (NO_ROUTE, ErrorCode::NotFound),
         };
         let policy =
             if path.starts_with(API_PATHS) { RoutePolicy::Api } else { RoutePolicy::Device };
@@ -122,7 +119,7 @@ impl Routes {
         let span = RequestSpan::start(route, caller, headers, &self.forced_spans);
         let answer = Responder { policy, zone: &self.ingest.zone, request_id: span.request_id() };
         let (error_response, response) = match self.take_in(policy, request, &span).await {
-            Ok(result) => (answer.error_code(&result), answer.ingested(&result)),
+            Ok(result) => (answer.error_code(&result), answer.ingested(result)),
             Err(error_code) => (Some(error_code.code), answer.error_response(error_code)),
         };
         if let Some(code) = error_response {
@@ -142,11 +139,10 @@ impl Routes {
         span: &RequestSpan,
     ) -> Result<IngestResult, RequestError> {
         let received_at = Timestamp::now();
-        // A record in an unsafe topic might be lost after its 200.
-        if !self.topics.allows_use() {
-            return Err(self.unavailable());
-        }
-        let Some(_passage) = self.kafka.enter() else { return Err(self.refused()) };
+        let dry_run = policy == RoutePolicy::Api
+            && headers::is_dry_run(request.uri().query())
+                .map_err(|_| ErrorCode::InvalidParameter)?;
+        let _passage = if dry_run { None } else { Some(self.admit()?) };
         if self.slots.available_permits() == 0 {
             return Err(self.refused());
         }
@@ -156,7 +152,7 @@ impl Routes {
         let body = body.map_err(|failure| self.body_error(failure))?;
         let Ok(_slot) = self.slots.try_acquire() else { return Err(self.refused()) };
         let _in_flight = GaugeGuard::begin(REQUESTS_IN_FLIGHT);
-        let taking_in = self.take_in_body(policy, body, coding, received_at, span);
+        let taking_in = self.take_in_body(policy, dry_run, body, coding, received_at, span);
         match tokio::time::timeout(self.answer_timeout, taking_in).await {
             Ok(result) => result,
             Err(_) => {
@@ -166,9 +162,19 @@ impl Routes {
         }
     }
 
+    /// Admits a body that is to be published: its topics are safe, and Kafka acknowledges.
+    fn admit(&self) -> Result<Passage<'_>, RequestError> {
+        // A record in an unsafe topic might be lost after its 200.
+        if !self.topics.allows_use() {
+            return Err(self.unavailable());
+        }
+        self.kafka.enter().ok_or_else(|| self.refused())
+    }
+
     async fn take_in_body(
         &self,
         policy: RoutePolicy,
+        dry_run: bool,
         body: ReceivedBody,
         coding: Coding,
         received_at: Timestamp,
@@ -180,13 +186,7 @@ impl Routes {
             Some(encoding) if !bytes.is_empty() => {
                 let most = self.bodies.bytes_max;
                 held.cover(bytes.len() + most).map_err(|_| self.refused())?;
-                let open = || encoding.open(&bytes, most);
-                let result = if bytes.len() > OFF_THREAD_BYTES {
-                    tokio::task::block_in_place(open)
-                } else {
-                    open()
-                };
-                match result {
+                match ingest::off_thread(bytes.len(), || encoding.open(&bytes, most)) {
                     Ok(whole) => {
                         opened = whole;
                         held.shrink_to(bytes.len() + opened.len());
@@ -201,7 +201,11 @@ impl Routes {
             }
             _ => BodyContent::Open(&bytes),
         };
-        let taken = self.ingest.ingest(content, policy, received_at, span).await;
+        let taken = if dry_run {
+            self.ingest.dry_run(content, received_at, held)
+        } else {
+            self.ingest.ingest(content, policy, received_at, span).await
+        };
         taken.map_err(|reason| match reason {
             IngestError::Empty => ErrorCode::EmptyBody.into(),
             IngestError::Unavailable(error) => {
@@ -272,3 +276,6 @@ fn acceptable(policy: RoutePolicy, headers: &HeaderMap) -> Result<Coding, Reques
     }
     headers::coding(headers).map_err(|_| ErrorCode::UnsupportedEncoding.into())
 }
+
+#[cfg(test)]
+mod tests;

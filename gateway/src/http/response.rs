@@ -4,16 +4,21 @@
 use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 use metrics::counter;
 use serde_json::{Value, json};
 
-use crate::ingest::{IngestResult, RoutePolicy};
+use crate::admission::byte_budget::BodyReservation;
+use crate::ingest::{Echo, IngestResult, RoutePolicy};
 use crate::items::ItemResult;
 use crate::metrics::REFUSALS;
 use crate::request_error::{ErrorCode, RequestError};
 use crate::request_span::REQUEST_ID;
+
+/// Header of the answers to dry runs.
+const DRY_RUN: &str = "x-dry-run";
 
 /// The context of an answer.
 #[derive(Debug)]
@@ -26,11 +31,11 @@ pub struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    /// Answers a body whose records are all in Kafka.
-    pub fn ingested(&self, result: &IngestResult) -> Response {
+    /// Answers a body whose records are all in Kafka, or a dry run.
+    pub fn ingested(&self, result: IngestResult) -> Response {
         let results = results(&result.item_results);
-        if let Some(code) = self.error_code(result) {
-            return self.problem(code, &result.item_results[0].message, results);
+        if let Some(code) = self.error_code(&result) {
+            return self.problem(code, &result.item_results[0].message, results, result.echo);
         }
         let accepted = result.success > 0 || result.error == 0;
         let mut details = json!({
@@ -43,10 +48,10 @@ impl Responder<'_> {
         }
         let body = json!({
             "status": if accepted { "success" } else { "error" },
-            "message": message(result),
+            "message": message(&result),
             "details": details,
         });
-        self.sealed(StatusCode::OK, "application/json", body)
+        self.sealed(StatusCode::OK, "application/json", body, result.echo)
     }
 
     /// Returns the error for a body without an accepted reading. API clients get an error because
@@ -75,9 +80,9 @@ impl Responder<'_> {
                     "message": code.message(),
                 });
                 counter!(REFUSALS, "code" => code.as_str()).increment(1);
-                self.sealed(code.status(), "application/json", body)
+                self.sealed(code.status(), "application/json", body, None)
             }
-            RoutePolicy::Api => self.problem(code, code.message(), Vec::new()),
+            RoutePolicy::Api => self.problem(code, code.message(), Vec::new(), None),
         };
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
@@ -99,7 +104,13 @@ impl Responder<'_> {
     }
 
     /// Builds an error by RFC 9457.
-    fn problem(&self, code: ErrorCode, detail: &str, results: Vec<Value>) -> Response {
+    fn problem(
+        &self,
+        code: ErrorCode,
+        detail: &str,
+        results: Vec<Value>,
+        echo: Option<Echo>,
+    ) -> Response {
         counter!(REFUSALS, "code" => code.as_str()).increment(1);
         let mut body = json!({
             "type": format!("urn:ljwx:problem:{}", code.as_str()),
@@ -111,24 +122,63 @@ impl Responder<'_> {
         if !results.is_empty() {
             body["results"] = Value::Array(results);
         }
-        self.sealed(code.status(), "application/problem+json", body)
+        self.sealed(code.status(), "application/problem+json", body, echo)
     }
 
-    /// Adds to the answer the time and the id of the request.
-    fn sealed(&self, status: StatusCode, kind: &'static str, mut body: Value) -> Response {
+    /// Adds to the answer the time and the id of the request, and the readings of a dry run.
+    fn sealed(
+        &self,
+        status: StatusCode,
+        kind: &'static str,
+        mut body: Value,
+        echo: Option<Echo>,
+    ) -> Response {
         let now = Timestamp::now();
         let time = ZonedDateTime::new(now, self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z");
         body["server_time"] = time.to_string().into();
         body["server_epoch_ms"] = now.as_millisecond().into();
         body["request_id"] = self.request_id.as_str().into();
-        let mut response = (status, body.to_string()).into_response();
+        let is_dry_run = echo.is_some();
+        let body = match echo {
+            Some(echo) => with_readings(body, echo),
+            None => body.to_string().into(),
+        };
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if is_dry_run {
+            headers.insert(DRY_RUN, HeaderValue::from_static("true"));
+        }
         if let Ok(id) = HeaderValue::from_str(&self.request_id) {
             headers.insert(REQUEST_ID, id);
         }
         response
     }
+}
+
+/// The answer to a dry run and its part of the budget of bodies.
+struct HeldAnswer {
+    bytes: Vec<u8>,
+    _held: BodyReservation,
+}
+
+impl AsRef<[u8]> for HeldAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Adds the readings of a dry run to the end of the answer. They stay the bytes that their records
+/// would have: as a `Value`, a document would change its form.
+fn with_readings(mut answer: Value, Echo { values, held }: Echo) -> Bytes {
+    answer["dry_run"] = true.into();
+    let mut bytes = answer.to_string().into_bytes();
+    // The closing brace.
+    bytes.pop();
+    bytes.extend_from_slice(b",\"readings\":[");
+    bytes.extend_from_slice(&values.join(&b','));
+    bytes.extend_from_slice(b"]}");
+    Bytes::from_owner(HeldAnswer { bytes, _held: held })
 }
 
 fn message(result: &IngestResult) -> String {
@@ -155,4 +205,26 @@ fn results(item_results: &[ItemResult]) -> Vec<Value> {
         })
     };
     item_results.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::byte_budget::{BodyBudget, NoRoom};
+
+    #[test]
+    fn the_readings_of_a_dry_run_stay_bytes_that_count_until_they_are_sent() {
+        const BYTES: usize = 8192;
+        let budget = BodyBudget::new(BYTES);
+        let mut held = budget.hold();
+        held.cover(BYTES).unwrap();
+        let values = vec![br#"{"b":1.50,"a":1}"#.to_vec(), b"{}".to_vec()];
+        let answer = with_readings(json!({ "status": "success" }), Echo { values, held });
+        assert!(answer.ends_with(br#","readings":[{"b":1.50,"a":1},{}]}"#), "{answer:?}");
+        let read: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((&read["status"], &read["dry_run"]), (&json!("success"), &json!(true)));
+        assert_eq!(budget.hold().cover(1), Err(NoRoom), "the answer is not sent yet");
+        drop(answer);
+        assert_eq!(budget.hold().cover(1), Ok(()));
+    }
 }

@@ -92,7 +92,7 @@ async fn keep_sending(
 }
 
 /// Returns the `nth` device, from 0, whose readings come in this one of so many partitions.
-fn device_in(world: &World, nth: usize, partition: i32, partitions: i32) -> Result<usize> {
+pub fn device_in(world: &World, nth: usize, partition: i32, partitions: i32) -> Result<usize> {
     let is_there =
         |number: &usize| partition_of(world.device(*number).as_bytes(), partitions) == partition;
     (1..).filter(is_there).nth(nth).context("there is no such device")
@@ -174,41 +174,55 @@ async fn a_device_is_missed_also_if_its_partition_ends_in_the_marker_of_a_transa
     world.finish().await
 }
 
+/// Adds 5,000 rules on missing data, half of them of fifty other tenants, with fifty windows of their
+/// own of which none ends within a test. Adds seven rules whose window is that of [`seed`].
+async fn seed_thousands(world: &World) -> Result<()> {
+    let many = (0..5_000).map(|rule| {
+        let tenant = if rule % 2 == 0 { 0 } else { 1_000 + rule % 100 };
+        format!("({tenant}, 'silent{rule}', 'NO_DATA', {}, 'major', 'wechat')", 600 + rule % 50)
+    });
+    let few = (0..7).map(|rule| format!("(0, 'gone{rule}', 'NO_DATA', 12, 'minor', 'wechat')"));
+    let rules = many.chain(few).collect::<Vec<_>>().join(", ");
+    let columns = "customer_id, rule_type, rule_category, time_window_seconds, severity_level, \
+                   notification_type";
+    world.database.execute(&format!("INSERT INTO t_alert_rules ({columns}) VALUES {rules}")).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Result<()> {
+async fn five_thousand_rules_on_absence_cost_a_batch_one_number_and_a_missing_device_one_message()
+-> Result<()> {
     let world = World::shared("absences").await?.with_partitions(1);
     world.migrate().await?;
     seed(&world).await?;
-    // Fifty windows of their own. None ends within this test.
-    let rules: Vec<_> = (0..1_000)
-        .map(|rule| format!("('silent{rule}', 'NO_DATA', {}, 'major', 'wechat')", 600 + rule % 50))
-        .collect();
-    world
-        .database
-        .execute(&format!(
-            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-             severity_level, notification_type) VALUES {}",
-            rules.join(", ")
-        ))
-        .await?;
+    seed_thousands(&world).await?;
     let wechat = FakeWechat::start().await?;
     let (gateway, alerter) =
         tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
     let (first, second) = (world.device(1), world.device(2));
+    let all = (&world, &gateway, &wechat);
     report(&gateway, &first, 39.5).await?;
-    told((&world, &gateway, &wechat), &[3], &first, "体温过高").await?;
+    told(all, &[3], &first, "体温过高").await?;
     let windows = "SELECT COUNT(*) FROM t_alert_no_data_clock";
     // The windows include those of the two rules that `seed` adds.
     ensure!(world.database.number(windows).await? == 52);
     let clock = "SELECT COUNT(*) FROM t_alert_partition WHERE clock_ms > 0";
     ensure!(world.database.number(clock).await? == 1);
+    // Eight rules miss the device at the same time.
+    told(all, &[3], &first, "失联 体温").await?;
+    told(all, &[3], &first, "等8条").await?;
+    ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
+    let missed = "t_alert_info WHERE alert_type LIKE 'silent%' OR alert_type LIKE 'gone%'";
+    ensure!(world.database.count(missed).await? == 8, "of eight alerts");
+    told(all, &[1, 3], &first, "已恢复 设备数据 等8条").await?;
+    let rules = alerter.metric("alerter_rules", "state=\"valid\"").await?;
+    ensure!(rules == 5_009.0, "{rules} rules");
     let refused = alerter.metric("alerter_refused_rows_total", "").await.unwrap_or_default();
     ensure!(refused == 0.0, "{refused} rows were refused");
     alerter.terminate().await?;
 
     let alerter = world.alerter(&wechat).start().await?;
     report(&gateway, &second, 39.5).await?;
-    told((&world, &gateway, &wechat), &[3], &second, "体温过高").await?;
+    told(all, &[3], &second, "体温过高").await?;
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

@@ -7,7 +7,7 @@ use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::process::Service;
-use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
@@ -15,6 +15,9 @@ use crate::support::{SOON, delivered, judged, measure};
 
 /// The longest until every replica knows a change of the silences.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Long enough for an unwanted message to arrive.
+const WHILE: Duration = Duration::from_secs(3);
 
 /// Runs a command of the alerter. Returns its exit code and the JSON document it printed, if any.
 async fn command(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
@@ -85,6 +88,39 @@ async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result
         Ok(Some(()))
     })
     .await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_of_everything_keeps_pending_messages_until_its_end() -> Result<()> {
+    let world = World::shared("silenceall").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (device, now) = (world.device(1), jiff::Timestamp::now().as_second());
+    measure(&gateway, &device, now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    let add = ["silence", "add", "--reason", "moving the wards", "--for", "1h", "--all"];
+    ensure!(command(&world, &add).await?.0 == Some(0), "silence add");
+    in_force(&alerter, 1.0).await?;
+    // The end is owed to those who were notified, and waits.
+    measure(&gateway, &device, now - 200, &[84]).await?;
+    let pending = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
+    eventually(SOON, "the end is pending", || async {
+        Ok((world.database.number(pending).await? == 1).then_some(()))
+    })
+    .await?;
+    pass(WHILE).await;
+    ensure!(wechat.delivered() == 1, "{:#?}", wechat.messages());
+    let (_, listed) = command(&world, &["silence", "list", "--json"]).await?;
+    let id = listed[0]["id"].as_i64().with_context(|| format!("{listed:#}"))?.to_string();
+    ensure!(command(&world, &["silence", "end", &id]).await?.0 == Some(0), "silence end");
+    delivered(&wechat, 2).await?;
+    ensure!(wechat.messages()[1].text().contains("已恢复"), "{:#?}", wechat.messages());
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

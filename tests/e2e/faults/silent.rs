@@ -10,12 +10,13 @@ use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::Server;
 use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
 use crate::support::{
-    SOON, delivered, ensure_holds, finish, judge, judged, load, measure, pipeline, send, settled,
-    totals,
+    AT, SOON, delivered, ends_well, ensure_holds, finish, judge, judged, load, measure, pipeline,
+    send, settled, totals,
 };
 
 /// Far below the usual limit of a statement, and above the time that statements take here.
@@ -111,6 +112,41 @@ async fn a_connection_that_falls_silent_costs_its_limit_and_nothing_else() -> Re
         ensure!(service.terminate().await?.success(), "a service failed");
     }
     world.finish().await
+}
+
+/// Waits until the worker's monitor finds MySQL up, or down.
+async fn mysql(worker: &Service, up: f64) -> Result<()> {
+    eventually(SOON, &format!("dependency_up of MySQL is {up}"), || async {
+        Ok((worker.metric("dependency_up", "mysql").await? == up).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_were_given_up_keep_no_place_of_the_pool() -> Result<()> {
+    let world = World::shared("places").await?;
+    world.migrate().await?;
+    let url = world.database.url();
+    let proxy = Proxy::start(url).await?;
+    // The pool is so small that a few places which stay taken would be all of it.
+    let worker = impatient(world.worker())
+        .env("MYSQL_URL", proxy.url(url)?)
+        .env("MYSQL_POOL_SIZE", "2")
+        .env("BATCHES_IN_FLIGHT", "1");
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    for number in 1..=2 {
+        mysql(&worker, 1.0).await?;
+        // The server falls silent, and each look at it is given up. Later another one takes its
+        // address over: the connections of before never answer.
+        proxy.hold();
+        mysql(&worker, 0.0).await?;
+        proxy.silence();
+        proxy.flow();
+        send(&gateway, &world.device(number), AT, &[80, 81]).await?;
+        settled(&world).await?;
+    }
+    mysql(&worker, 1.0).await?;
+    ends_well(world, [gateway, worker], 4).await
 }
 
 /// Longer than MySQL keeps a session that sends nothing.

@@ -1,5 +1,7 @@
 //! A gateway judges Kafka by acknowledgements alone, and takes a whole body or none.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::kafka::{self, Record};
@@ -18,6 +20,9 @@ use tokio::net::TcpStream;
 use crate::support::SOON;
 
 const DEVICES: &str = "/upload_health_data";
+
+/// The time after which the second half of a slow body follows.
+const LATER: Duration = Duration::from_secs(4);
 
 /// Starts a gateway in a world whose test freezes the broker.
 async fn gateway(name: &str, settings: impl Fn(Launch) -> Launch) -> Result<(World, Service)> {
@@ -121,6 +126,19 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
     finish(world, gateway).await
 }
 
+/// The client gives up after a watch's time, which begins with the last byte of its body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_is_answered_in_time_though_kafka_acknowledges_nothing() -> Result<()> {
+    let (world, gateway) = gateway("slowbody", |launch| launch.env("ACK_STALL", "30s")).await?;
+    ensure!(upload(&world, &gateway, 1).await?.status == 200, "Kafka does not acknowledge before");
+    let frozen = Server::Kafka.freeze()?;
+    let address = gateway.listen().context("the gateway listens")?;
+    let answer = http::post_slowly(address, DEVICES, &body(&world, 2, 1), LATER).await?;
+    ensure!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    drop(frozen);
+    finish(world, gateway).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     let (world, gateway) = gateway("quiet", impatient).await?;
@@ -143,8 +161,8 @@ async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     finish(world, gateway).await
 }
 
-/// That the successor publishes is a unit test of the publisher: no broker here can refuse a producer
-/// and still show the settings of its topics.
+/// That the successor publishes is the worked example of this name, on a broker of its own: these
+/// brokers cannot show the settings of topics.
 #[tokio::test(flavor = "multi_thread")]
 async fn fatal_producer_heals() -> Result<()> {
     let world = World::shared("fatal").await?;

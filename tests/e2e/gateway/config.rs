@@ -58,6 +58,30 @@ async fn settings_that_would_lose_readings_are_refused_at_start() -> Result<()> 
 }
 
 #[tokio::test]
+async fn limits_of_time_that_would_be_none_are_refused_by_name() -> Result<()> {
+    let of_databases = &["--mysql-acquire-timeout", "--redis-timeout"][..];
+    let limits = [&["--message-timeout"][..], of_databases, of_databases];
+    for ((program, arguments), limits) in SERVICES.into_iter().zip(limits) {
+        let refused = Launch::bare(program, arguments)?
+            .env("KAFKA_BROKERS", "127.0.0.1:9")
+            .env("MYSQL_URL", "mysql://root@127.0.0.1:9/none")
+            .env("REDIS_URL", "redis://127.0.0.1:9")
+            .env("LINGER", "0s")
+            .env("MESSAGE_TIMEOUT", "0s")
+            .env("MYSQL_ACQUIRE_TIMEOUT", "0s")
+            .env("REDIS_TIMEOUT", "0s")
+            .finish()
+            .await?;
+        ensure!(refused.code == Some(2), "{program}: {:?}: {}", refused.code, refused.text);
+        for limit in limits {
+            let named = refused.text.contains(&format!("{limit} must be"));
+            ensure!(named, "{program} says nothing of {limit}: {}", refused.text);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn help_names_every_shared_variable() -> Result<()> {
     let common = [
         "KAFKA_BROKERS",

@@ -1,12 +1,12 @@
 //! Strangers, slow lines and full buffers at the public port do not affect other clients.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::Server;
 use ljwx_tests::stack::process::Service;
-use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +21,9 @@ const NOTHING: &str = "POST /upload_health_data HTTP/1.1\r\nhost: x\r\ncontent-l
 
 /// The longest that a condition may take to come true.
 const SOON: Duration = Duration::from_secs(20);
+
+/// The pause of a slow client.
+const PAUSE: Duration = Duration::from_secs(2);
 
 fn reading(world: &World, number: usize) -> Value {
     json!({"deviceSn": world.device(number), "heart_rate": 80, "timestamp": "2025-09-02 16:09:00"})
@@ -157,6 +160,35 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     let (answer, ()) = tokio::try_join!(slow, others)?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     ensure!(answer.contains("\"success\":100"), "{answer}");
+    ensure!(gateway.terminate().await?.success());
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_request_begins_with_the_end_of_its_head_and_includes_its_body() -> Result<()>
+{
+    let world = World::shared("timed").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    let body = reading(&world, 1).to_string();
+    let (first, rest) = body.split_at(body.len() / 2);
+    let begun = Instant::now();
+    let mut connection = silent(&gateway, 1).await?.remove(0);
+    connection.write_all(format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\n").as_bytes()).await?;
+    pass(PAUSE).await;
+    let before = begun.elapsed();
+    let end_of_head = format!("content-length: {}\r\n\r\n{first}", body.len());
+    connection.write_all(end_of_head.as_bytes()).await?;
+    eventually(SOON, "the body is under way", || async {
+        Ok((gateway.metric("gateway_bytes_in_flight", "").await? > 0.0).then_some(()))
+    })
+    .await?;
+    pass(PAUSE).await;
+    connection.write_all(rest.as_bytes()).await?;
+    timeout(SOON, connection.read_u8()).await.context("the request is answered")??;
+    let most = (begun.elapsed() - before).as_secs_f64();
+    let took = gateway.metric("gateway_request_seconds_sum", DEVICES).await?;
+    ensure!(took >= PAUSE.as_secs_f64() && took <= most, "{took} s of at most {most} s");
     ensure!(gateway.terminate().await?.success());
     world.finish().await
 }

@@ -71,7 +71,7 @@ async fn unsafe_topic_is_refused() -> Result<()> {
 }
 
 /// Neither a gateway nor `worker migrate` without three brokers makes a topic. The broker of the
-/// stack forbids it too, so only a unit test of `client_config` proves the setting of the clients.
+/// stack forbids it too. The worked example of this name has a broker that would create the topic.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_topic_is_made_by_accident() -> Result<()> {
     let world = World::shared("nowhere").await?;

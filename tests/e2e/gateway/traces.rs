@@ -1,22 +1,30 @@
 //! One reading's trace: from the device's request to the batch that stored it and to its alert.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::jaeger::{self, Span, Trace};
+use ljwx_tests::clients::kafka;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH, Rule};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The longest that a condition may take to come true. Each process exports its spans in batches.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Readings of the large batch: more than the 128 links that an SDK keeps.
 const MANY: usize = 600;
+
+/// Rejects of the largest body, and bodies of a flood.
+const REJECTS: usize = 1_000;
+const FLOOD: usize = 60;
+
+/// Spans a second that rejects may cost, and those that they may cost at once.
+const FORCED_PER_SECOND: f64 = 10.0;
 
 fn jaeger_url(world: &World) -> Result<&str> {
     world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
@@ -163,5 +171,36 @@ async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
     );
     gateway.terminate().await?;
     worker.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_rejects_costs_a_span_a_request_and_few_a_second() -> Result<()> {
+    let world = World::shared("rejectspans").await?;
+    jaeger_url(&world)?;
+    world.migrate().await?;
+    let gateway = world.gateway().env("TRACE_SAMPLE_RATIO", "0").start().await?;
+    let url = gateway.url("/upload_health_data");
+    let body = |rejects| Value::from(vec![json!({"heart_rate": 70}); rejects]).to_string();
+    let begun = Instant::now();
+    let first = http::post(&url, body(REJECTS)).await?;
+    ensure!(first.json["details"]["error"] == REJECTS, "{}", first.text);
+    for _ in 1..FLOOD {
+        let answer = http::post(&url, body(1)).await?;
+        ensure!(answer.json["details"]["error"] == 1, "{}", answer.text);
+    }
+    let most = FORCED_PER_SECOND * (1.0 + begun.elapsed().as_secs_f64());
+    let rejects = kafka::records(&world.stack.kafka_brokers, &world.rejects_topic).await?;
+    ensure!(rejects.len() == REJECTS + FLOOD - 1, "{} rejects", rejects.len());
+    let named = rejects.iter().filter_map(|reject| reject.header("traceparent"));
+    let recorded: BTreeSet<_> = named.filter(|named| named.ends_with("-01")).collect();
+    let count = recorded.len();
+    ensure!(count > 0 && count as f64 <= most, "{count} spans of at most {most:.0}");
+    let whole = trace(&world, &trace_of(&first)?, "the span of the first request", |trace| {
+        trace.one("POST /upload_health_data").is_ok()
+    })
+    .await?;
+    ensure!(whole.spans.len() == 1, "{} spans of one request", whole.spans.len());
+    gateway.terminate().await?;
     world.finish().await
 }

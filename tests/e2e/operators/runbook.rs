@@ -1,52 +1,20 @@
 //! Runs the commands of the runbook that are marked as runnable, each unchanged.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
-use ljwx_tests::clients::prometheus::deploy_folder;
-use ljwx_tests::stack::launch::program_folder;
 use ljwx_tests::stack::wait::{eventually, pass};
 use serde_json::json;
-use tokio::process::Command;
 
 use super::watched::{DEVICES, SOON, Watched};
-
-/// The longest that one block may take.
-const BLOCK_WITHIN: Duration = Duration::from_secs(60);
+use crate::runbook_blocks::{blocks, run, variables};
 
 /// The duration of a slow upload.
 const SLOW_UPLOAD: Duration = Duration::from_millis(700);
 
 /// The duration of a slow batch.
 const SLOW_BATCH: Duration = Duration::from_millis(1500);
-
-/// A block to run, and the line at which it begins.
-struct Block {
-    line: usize,
-    script: String,
-}
-
-fn blocks() -> Result<Vec<Block>> {
-    let text = std::fs::read_to_string(deploy_folder().join("runbook.md"))?;
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    for (number, line) in text.lines().enumerate() {
-        match &mut open {
-            None if line.trim() == "```sh runnable" => {
-                open = Some(Block { line: number + 1, script: String::new() });
-            }
-            None => {}
-            Some(_) if line.trim() == "```" => blocks.extend(open.take()),
-            Some(block) => {
-                block.script.push_str(line);
-                block.script.push('\n');
-            }
-        }
-    }
-    Ok(blocks)
-}
 
 fn authority(address: &str) -> String {
     address.trim_start_matches("http://").trim_end_matches('/').to_owned()
@@ -72,42 +40,18 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
         Ok((letters >= 1.0 && watched.wechat.delivered() >= 1).then_some(()))
     })
     .await?;
-    let blocks = blocks()?;
+    let blocks = blocks("runnable", None)?;
     ensure!(blocks.len() > 20, "only {} blocks were found", blocks.len());
-    let path = format!("{}:{}", program_folder()?.display(), std::env::var("PATH")?);
+    let mut variables = variables(world)?;
+    variables.extend([
+        ("GATEWAY_ADMIN", authority(&watched.gateway.admin(""))),
+        ("WORKER_ADMIN", authority(&watched.worker.admin(""))),
+        ("ALERTER_ADMIN", authority(&watched.alerter.admin(""))),
+        ("PROMETHEUS_URL", watched.prometheus.url().to_owned()),
+        ("JAEGER_URL", stack.jaeger_url.clone().context("Jaeger is needed here")?),
+    ]);
     for block in blocks {
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &block.script]);
-        command.envs([
-            ("PATH", path.as_str()),
-            ("KAFKA_BROKERS", &stack.kafka_brokers),
-            ("MYSQL_URL", world.database.url()),
-            ("REDIS_URL", &stack.redis_url),
-            ("READINGS_TOPIC", &world.readings_topic),
-            ("REJECTS_TOPIC", &world.rejects_topic),
-            ("WORKER_GROUP", &world.worker_group),
-            ("ALERTER_GROUP", &world.alerter_group),
-            ("TIME_ZONE", ljwx_tests::stack::world::TIME_ZONE),
-            ("GATEWAY_ADMIN", &authority(&watched.gateway.admin(""))),
-            ("WORKER_ADMIN", &authority(&watched.worker.admin(""))),
-            ("ALERTER_ADMIN", &authority(&watched.alerter.admin(""))),
-            ("PROMETHEUS_URL", watched.prometheus.url()),
-            ("JAEGER_URL", stack.jaeger_url.as_deref().context("Jaeger is needed here")?),
-            ("LOG_FORMAT", "human"),
-        ]);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(BLOCK_WITHIN, command.output())
-            .await
-            .with_context(|| format!("runbook.md:{}: no end", block.line))??;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        ensure!(output.status.success(), "runbook.md:{}:\n{}{said}", block.line, block.script);
-        ensure!(
-            !said.trim().is_empty(),
-            "runbook.md:{} says nothing:\n{}",
-            block.line,
-            block.script
-        );
+        run(&block, &variables).await?;
     }
     drop(load);
     watched.end().await

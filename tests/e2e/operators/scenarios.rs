@@ -10,6 +10,7 @@ use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
 use ljwx_tests::clients::mysql::{Database, Lock};
 use ljwx_tests::fakes::tcp_proxy::Proxy;
+use ljwx_tests::stack::launch::free_address;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
@@ -44,7 +45,8 @@ async fn health(worker: &Service) -> Result<http::Answer> {
 
 /// The database is unreachable until readings are older than two minutes.
 pub async fn database_away() -> Result<Proved> {
-    const RULES: [&str; 6] = [
+    const RULES: [&str; 7] = [
+        "CanaryNotVisible",
         "DatabaseUnreachable",
         "ReadingsQueueLong",
         "OldestReadingTooOld",
@@ -56,7 +58,13 @@ pub async fn database_away() -> Result<Proved> {
     world.migrate().await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let url = proxy.url(world.database.url())?;
-    let watched = Watched::start_in(world, |launch| launch.env("MYSQL_URL", &url)).await?;
+    // The worker sends its canary to the gateway, whose address must be known before.
+    let gateway = free_address()?;
+    let canary = format!("http://{gateway}/upload_health_data");
+    let watched = Watched::start_in(world, |launch| {
+        launch.at(gateway).env("MYSQL_URL", &url).env("CANARY_URL", &canary)
+    })
+    .await?;
     let load = watched.load();
     proxy.away();
     watched.prometheus.fire(&RULES, LATE).await?;

@@ -2,8 +2,9 @@
 //! and a recreated topic counts as another topic.
 
 use anyhow::{Context, Result, ensure};
+use ljwx_service::kafka::partitioner::partition_of;
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::clients::kafka;
+use ljwx_tests::clients::{http, kafka};
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::launch::Launch;
@@ -12,7 +13,11 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, audit, codes, ensure_holds, finish, judged, pipeline, send, settled};
+use super::dlq::health_says;
+use crate::support::{
+    AT, CAUGHT_UP_WITHIN, SOON, audit, codes, ensure_holds, finish, judged, letters, pipeline,
+    send, settled, totals,
+};
 
 /// The command that every error about a recreated topic names.
 const WAY_OUT: &str = "worker migrate --accept-topic";
@@ -55,6 +60,51 @@ async fn a_worker_and_an_alerter_never_share_a_group() -> Result<()> {
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["stored"] == 60 && report["totals"]["processed"] == 0, "{report:#}");
     ensure!(alerter.terminate().await?.success(), "the alerter ends well");
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_a_dead_letter_topic_says_so_at_its_start_and_waits_only_for_dead_letters()
+-> Result<()> {
+    let world = World::shared("homeless").await?.with_partitions(2);
+    // Creates the dead-letter topic of another group.
+    let other = world.launch("worker", &["migrate"]).env("WORKER_GROUP", "other");
+    let migrated = other.finish().await?;
+    ensure!(migrated.code == Some(0), "{}", migrated.text);
+    world.grant().await?;
+    // By default, a producer waits half a minute for an unknown topic to appear.
+    let worker = world.worker().env("KAFKA_SET", "topic.metadata.propagation.max.ms=1000");
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
+    health_says(&worker, Some(&format!("topic {topic} does not exist"))).await?;
+    let beside = (1..).find(|number| partition_of(world.device(*number).as_bytes(), 2) == 1);
+    let beside = world.device(beside.context("no device is in the other partition")?);
+    send(&gateway, &beside, AT, &[80, 81]).await?;
+    settled(&world).await?;
+
+    let (brokers, readings) = (&world.stack.kafka_brokers, &world.readings_topic);
+    kafka::produce(brokers, readings, 0, b"not json", &[]).await?;
+    health_says(&worker, Some("held: dead letter 0/0")).await?;
+    send(&gateway, &beside, "2025-09-02 17:09", &[82]).await?;
+    eventually(SOON, "the other partition goes on", || async {
+        Ok((totals(&world).await? == (3, 0)).then_some(()))
+    })
+    .await?;
+
+    world.migrate().await?;
+    eventually(CAUGHT_UP_WITHIN, "the dead letter is confirmed", || async {
+        Ok((totals(&world).await? == (3, 1)).then_some(()))
+    })
+    .await?;
+    let kept = letters(&world).await?;
+    ensure!(kept.len() == 1 && kept[0].value == b"not json", "{kept:?}");
+    eventually(SOON, "health names no missing topic", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        ensure!(!answer.json["reasons"].to_string().contains(&topic), "{}", answer.text);
+        Ok(Some(()))
+    })
+    .await?;
+    ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }
 

@@ -248,7 +248,7 @@ async fn poison(world: &World, partition: i32, value: &[u8]) -> Result<Record> {
 
 /// Waits until the reasons in the worker's health contain `what`. Without `what`, waits until they
 /// mention no dead letter.
-async fn health_says(worker: &Service, what: Option<&str>) -> Result<()> {
+pub(super) async fn health_says(worker: &Service, what: Option<&str>) -> Result<()> {
     eventually(SOON, &format!("health says {what:?}"), || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         let reasons = answer.json["reasons"].to_string();

@@ -1,6 +1,5 @@
 //! Work that workers share, of one version or of two, and work that is repeated.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -13,7 +12,9 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, ensure_holds, finish, judge, letters, pipeline, settled};
+use crate::support::{
+    SOON, ensure_holds, finish, judge, last_release_of, letters, pipeline, settled,
+};
 
 /// The longest load of a rollout. It ends with the rollout.
 const ROLLOUT_MAX: Duration = Duration::from_secs(180);
@@ -85,12 +86,7 @@ fn this_version(world: &World) -> Result<Launch> {
 }
 
 fn last_release(world: &World) -> Result<Launch> {
-    let path = std::env::var("PREVIOUS_WORKER").unwrap_or_default();
-    ensure!(
-        Path::new(&path).is_file(),
-        "PREVIOUS_WORKER names no program: run `export PREVIOUS_WORKER=$(deploy/stack previous)` first"
-    );
-    Ok(world.worker().program(path))
+    Ok(world.worker().program(last_release_of("worker")?))
 }
 
 /// Replaces a worker by one of the next version, again and again, under load. The tables are those of

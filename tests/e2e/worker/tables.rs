@@ -1,5 +1,5 @@
-//! Tables: the platform's tables that existed before, the retention of documents, and the accounts
-//! that may not change tables.
+//! Tables: the platform's tables that existed before in the same database, the retention of documents, and
+//! the accounts that may not change tables.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use ljwx_ledger::mysql::errors;
 use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::stack::accounts::Account;
+use ljwx_tests::stack::launch::Finished;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use sqlx::{Connection, Executor, MySqlConnection};
@@ -15,9 +16,6 @@ use crate::support::{AT, SOON, ensure_holds, finish, pipeline, send, settled};
 
 /// The platform's tables that existed before.
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
-
-/// Operators' instructions. The tests run the statements in them.
-const OPERATIONS: &str = include_str!("../../../docs/data.md");
 
 /// Returns every table with its CREATE statement.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
@@ -54,17 +52,16 @@ async fn fill_original(database: &Database, first: &str, second: &str) -> Result
     database
         .execute(&format!(
             "INSERT INTO t_user_health_data_daily (device_sn, date, sleep_data, create_time, \
-             update_time) VALUES ('{first}', '2025-09-02', '{{\"code\": 0}}', NOW(), NOW())"
+             update_time) VALUES ('{first}', '2025-09-02', \
+             '{{\"code\": 0, \"data\": [{{\"a\": 1}}]}}', NOW(), NOW())"
         ))
         .await?;
     Ok(())
 }
 
-/// Returns the statements by which the instructions carry rows over.
-fn carrying_over() -> Result<&'static str> {
-    let section = OPERATIONS.split("## An existing database").nth(1).context("the section")?;
-    let block = section.split("```sql").nth(1).context("the statements")?;
-    block.split("```").next().context("their end")
+/// Runs a `worker adopt` on the tables that were put aside, and returns its exit code and output.
+async fn adopt(world: &World, action: &str) -> Result<Finished> {
+    world.launch("worker", &["adopt", action]).finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +98,10 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     run_all(database, &told.concat()).await?;
 
     world.migrate().await?;
-    run_all(database, carrying_over()?).await?;
+    for action in ["plan", "run", "compare"] {
+        let done = adopt(&world, action).await?;
+        ensure!(done.code == Some(0), "{action}: {:?}: {}", done.code, done.text);
+    }
     let rows = database
         .rows("SELECT device_sn, heart_rate, blood_oxygen, id > 1960000000000000000 FROM t_user_health_data ORDER BY device_sn")
         .await?;
@@ -122,11 +122,15 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     ensure!(database.number(&rates).await? == 90 + 91, "{}", database.number(&rates).await?);
     ensure_holds(&world, &[]).await?;
 
-    // A table that was renamed after it was recorded as ours is created again.
+    // A table that was renamed after it was recorded as ours is created again, and named.
     ensure!(worker.terminate().await?.success(), "the worker failed");
     database.execute("RENAME TABLE t_user_health_data TO t_user_health_data_202509").await?;
     world.migrate().await?;
     ensure!(database.count("t_user_health_data").await? == 0, "the table is not there");
+    let plan = adopt(&world, "plan").await?;
+    let named =
+        "t_user_health_data_202509 is a table of this system: the monthly job has renamed it";
+    ensure!(plan.code == Some(1) && plan.text.contains(named), "{:?}: {}", plan.code, plan.text);
     ensure!(gateway.terminate().await?.success(), "the gateway failed");
     world.finish().await
 }

@@ -106,3 +106,23 @@ async fn markers_and_aborted_readings_are_no_lag_and_no_rows() -> Result<()> {
     ensure!(alerter.terminate().await?.success(), "the alerter failed");
     world.finish().await
 }
+
+/// Longer than a worker may store nothing while readings wait.
+const QUIET: Duration = Duration::from_secs(65);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_topic_ends_in_a_marker_stays_healthy_however_quiet_it_is() -> Result<()> {
+    let world = World::shared("quietmarker").await?.with_partitions(1);
+    world.migrate().await?;
+    let worker = world.worker().start().await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    let producer = TransactionalProducer::start(brokers, topic, topic).await?;
+    producer.begin(0, &readings(&world, 1, 3)).await?;
+    producer.commit().await?;
+    stored(&world, 3).await?;
+    pass(QUIET).await;
+    let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
+    ensure!(health.json["status"] == "healthy", "{}", health.text);
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    world.finish().await
+}

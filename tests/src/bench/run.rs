@@ -36,6 +36,9 @@ enum Part {
     /// Measure the alerter against only reading the topic, and its latency to WeChat; not part of
     /// all.
     Alerter(alerter::Settings),
+    /// Measure the alerter at rare peaks: thousands of devices missing, a million assigned,
+    /// notifications that are owed or wait; not part of all.
+    Peaks(alerter::peaks::Settings),
     /// Kill replicas and measure how soon others store and alert in their place; not part of all.
     Takeover(takeover::Settings),
     /// Measure gateway and worker with and without telemetry; not part of all.
@@ -65,6 +68,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Part::Store(settings)) => store::measure(&settings, table).await?,
         Some(Part::Takeover(settings)) => takeover::measure(&settings, table).await?,
         Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
+        Some(Part::Peaks(settings)) => alerter::peaks::measure(&settings, table).await?,
         None => {
             gateway::measure(rounds, table).await?;
             store::worker::measure(rounds, readings, table).await?;

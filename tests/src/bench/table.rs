@@ -85,6 +85,12 @@ pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     f64::midpoint(at(figures.len().saturating_sub(1) / 2), at(figures.len() / 2))
 }
 
+/// Returns the figure below which this share of all figures lies. The figures are in ascending
+/// order.
+pub(super) fn quantile(figures: &[f64], share: f64) -> f64 {
+    figures.get((figures.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+}
+
 /// Returns a description of the machine.
 pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

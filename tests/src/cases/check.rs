@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::form::{Case, Expect};
 use crate::clients::http::Answer;
@@ -46,6 +46,33 @@ pub(super) fn answer(case: &Case, answer: &Answer) -> Result<()> {
             results.as_array().into_iter().flatten().map(|result| &result["code"]).collect();
         ensure!(found == codes.iter().collect::<Vec<_>>(), "codes {codes:?} expected: {text}");
     }
+    match &case.echo {
+        Some(expected) => echo(case, expected, &answer.json["readings"]).context("readings"),
+        None => Ok(()),
+    }
+}
+
+/// Checks the readings in the answer to a dry run.
+fn echo(case: &Case, expected: &[Value], found: &Value) -> Result<()> {
+    let found = found.as_array().context("none in the answer")?;
+    check_warnings(case, found)?;
+    let found: Vec<_> = found.iter().cloned().map(canonical).collect();
+    let same = found.len() == expected.len()
+        && found.iter().zip(expected).all(|(found, expected)| equal(found, expected));
+    ensure!(same, "{} expected: {}", json!(expected), json!(found));
+    Ok(())
+}
+
+/// Checks that the readings carry the warnings.
+fn check_warnings(case: &Case, readings: &[Value]) -> Result<()> {
+    let warnings = readings.iter().filter_map(|reading| reading["warnings"].as_array());
+    let carried: Vec<_> = warnings.flatten().collect();
+    for expected in &case.warnings {
+        let present = carried
+            .iter()
+            .any(|warning| expected.iter().all(|(name, value)| warning.get(name) == Some(value)));
+        ensure!(present, "warning {} expected: {}", json!(expected), json!(carried));
+    }
     Ok(())
 }
 
@@ -71,7 +98,7 @@ pub(super) fn expected(expect: &Expect, answer: &Answer, took: Duration) -> Resu
 
 /// Compares a value with its expectation: a literal, `{re}`, `{min, max}`, or null for absent. Only
 /// the named members of an object and the first items of a list are compared.
-fn matches(expected: &Value, found: &Value) -> Result<()> {
+pub(super) fn matches(expected: &Value, found: &Value) -> Result<()> {
     match expected {
         Value::Object(members) if members.contains_key("re") => {
             let pattern = members["re"].as_str().context("re is no text")?;
@@ -126,7 +153,7 @@ impl Published {
 
     fn check_readings(&self, case: &Case) -> Result<()> {
         if case.readings_count.is_none() {
-            let found: Vec<Value> = self.readings.iter().map(canonical).collect::<Result<_>>()?;
+            let found: Vec<_> = self.values()?.into_iter().map(canonical).collect();
             let same = found.len() == case.readings.len()
                 && found.iter().zip(&case.readings).all(|(found, expected)| equal(found, expected));
             ensure!(same, "readings {} expected: {}", json!(case.readings), json!(found));
@@ -159,18 +186,14 @@ impl Published {
     }
 
     fn check_warnings(&self, case: &Case) -> Result<()> {
-        let mut carried = Vec::new();
-        for record in &self.readings {
-            let value: Value = serde_json::from_slice(&record.value)?;
-            carried.extend(value["warnings"].as_array().cloned().unwrap_or_default());
-        }
-        for expected in &case.warnings {
-            let present = carried.iter().any(|warning| {
-                expected.iter().all(|(name, value)| warning.get(name) == Some(value))
-            });
-            ensure!(present, "warning {} expected: {}", json!(expected), json!(carried));
-        }
-        Ok(())
+        // A dry run has its readings in the answer.
+        if case.echo.is_some() { Ok(()) } else { check_warnings(case, &self.values()?) }
+    }
+
+    /// Returns the values of the readings' records.
+    fn values(&self) -> Result<Vec<Value>> {
+        let values = self.readings.iter().map(|record| serde_json::from_slice(&record.value));
+        Ok(values.collect::<Result<_, _>>()?)
     }
 
     fn check_rejects(&self, case: &Case) -> Result<()> {
@@ -201,12 +224,12 @@ fn headers(record: &Record, expected: &std::collections::BTreeMap<String, Value>
     Ok(())
 }
 
-fn canonical(record: &Record) -> Result<Value> {
-    let mut value: Map<String, Value> = serde_json::from_slice(&record.value)?;
-    for name in NOT_COMPARED {
-        value.remove(name);
+/// Returns a reading without what an example omits.
+fn canonical(mut reading: Value) -> Value {
+    if let Value::Object(members) = &mut reading {
+        members.retain(|name, _| !NOT_COMPARED.contains(&name.as_str()));
     }
-    Ok(Value::Object(value))
+    reading
 }
 
 /// Compares numbers by value: 84 equals 84.0. Integers of 19 digits are compared exactly.

@@ -17,6 +17,24 @@ pub(super) const KAFKA_NO_ACK: &str = "kafka_no_ack";
 /// The surroundings in which Kafka works.
 const KAFKA_UP: &str = "kafka_up";
 
+/// The surroundings in which connections to Kafka are refused.
+pub(super) const KAFKA_AWAY: &str = "kafka_away";
+
+/// The surroundings in which the topics do not exist.
+pub(super) const TOPIC_MISSING: &str = "topic_missing";
+
+/// The surroundings in which the gateway may not write to Kafka.
+pub(super) const KAFKA_ACL_DENIED: &str = "kafka_acl_denied";
+
+/// The surroundings in which the gateway may write to Kafka again.
+pub(super) const KAFKA_ACL_GRANTED: &str = "kafka_acl_granted";
+
+/// The surroundings that a turn of a sequence brings about.
+const OF_TURNS: [&str; 3] = [KAFKA_NO_ACK, KAFKA_UP, KAFKA_ACL_GRANTED];
+
+/// The surroundings of a case.
+const OF_CASES: [&str; 3] = [KAFKA_AWAY, TOPIC_MISSING, KAFKA_ACL_DENIED];
+
 /// A file of cases.
 #[derive(Debug, Deserialize)]
 pub struct File {
@@ -44,6 +62,7 @@ pub struct Case {
     body_parts: Vec<Part>,
     #[serde(default)]
     pub(super) settings: BTreeMap<String, String>,
+    pub(super) world: Option<String>,
     pub(super) steps: Option<Vec<Step>>,
     pub(super) sequence: Option<Vec<Turn>>,
     pub(super) status: Option<u16>,
@@ -61,6 +80,7 @@ pub struct Case {
     pub(super) record_headers: BTreeMap<String, Value>,
     #[serde(default)]
     pub(super) readings: Vec<Value>,
+    pub(super) echo: Option<Vec<Value>>,
     pub(super) readings_count: Option<Value>,
     pub(super) expect: Option<Expect>,
     #[serde(rename = "note")]
@@ -94,6 +114,12 @@ pub(super) struct Expect {
     pub(super) headers: BTreeMap<String, Value>,
     pub(super) json: Option<Value>,
     pub(super) within_ms: Option<(u64, u64)>,
+    /// Whether the filter of log lines must stay as it is.
+    #[serde(default)]
+    pub(super) level_unchanged: bool,
+    /// Topics, by their names in production, and whether they exist afterwards.
+    #[serde(default)]
+    pub(super) topic_exists: BTreeMap<String, bool>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -136,11 +162,12 @@ pub(super) struct Turn {
     others: BTreeMap<String, Value>,
 }
 
-/// The status that `/readyz` has to reach.
+/// The answer that `/readyz` has to reach.
 #[derive(Debug, Deserialize)]
 pub(super) struct Ready {
     pub(super) status: u16,
     pub(super) within_ms: u64,
+    pub(super) body: Option<Value>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -163,15 +190,28 @@ impl Case {
         if self.method() == "POST" { MINIMAL_BODY.into() } else { Vec::new() }
     }
 
+    /// Returns whether the case is one request to the public address of any gateway.
+    pub fn runs_anywhere(&self) -> bool {
+        self.port.is_none() && self.steps.is_none() && !self.needs_a_gateway_of_its_own()
+    }
+
     pub(super) fn needs_a_gateway_of_its_own(&self) -> bool {
         let mut steps = self.steps.iter().flatten();
-        let changes = !self.settings.is_empty() || self.sequence.is_some();
+        let changes = !self.settings.is_empty() || self.sequence.is_some() || self.world.is_some();
         changes || steps.any(|step| step.world.is_some())
     }
 
     /// Returns whether other users of Kafka notice the case.
     pub(super) fn needs_kafka_alone(&self) -> bool {
-        self.sequence.iter().flatten().any(|turn| turn.world.is_some())
+        let mut turns = self.sequence.iter().flatten();
+        turns.any(|turn| turn.world.as_deref() == Some(KAFKA_NO_ACK))
+    }
+
+    /// Returns whether the case needs a broker that knows rights, or creates topics by accident.
+    pub(super) fn needs_a_broker_of_its_own(&self) -> bool {
+        self.world
+            .as_deref()
+            .is_some_and(|world| [TOPIC_MISSING, KAFKA_ACL_DENIED].contains(&world))
     }
 
     /// Returns the part of the case that the gateway or this runner does not know. `help` lists the
@@ -188,8 +228,9 @@ impl Case {
         let turns = || self.sequence.iter().flatten();
         let of_steps = steps().filter_map(|step| step.world.as_deref()).find(|w| *w != "sigterm");
         let mut of_turns = turns().filter_map(|turn| turn.world.as_deref());
-        let of_turns = || of_turns.find(|w| ![KAFKA_NO_ACK, KAFKA_UP].contains(w));
-        if let Some(world) = of_steps.or_else(of_turns) {
+        let of_turns = || of_turns.find(|w| !OF_TURNS.contains(w));
+        let of_case = || self.world.as_deref().filter(|w| !OF_CASES.contains(w));
+        if let Some(world) = of_steps.or_else(of_turns).or_else(of_case) {
             return Some(format!("the surroundings {world} are not built"));
         }
         let mut requests = turns().filter_map(|turn| turn.request.as_ref());

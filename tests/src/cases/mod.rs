@@ -9,4 +9,4 @@ mod run;
 mod sequence;
 
 pub use form::{Case, File};
-pub use run::{Outcome, run};
+pub use run::{Outcome, run, run_through};

@@ -8,7 +8,7 @@ use reqwest::{Client, Method, RequestBuilder};
 
 use super::check;
 use super::form::Case;
-use crate::clients::http::{ANSWER_WITHIN, Answer};
+use crate::clients::http::{self, ANSWER_WITHIN, Answer};
 use crate::stack::process::Service;
 
 /// Returns the case's request.
@@ -40,6 +40,8 @@ pub(super) fn of(case: &Case, gateway: &Service) -> Result<RequestBuilder> {
 /// hold.
 pub(super) async fn ask(case: &Case, gateway: &Service) -> Result<()> {
     let request = of(case, gateway)?;
+    let level_stays = case.expect.as_ref().is_some_and(|expect| expect.level_unchanged);
+    let level = if level_stays { log_level(gateway).await? } else { String::new() };
     let asked = Instant::now();
     let response = request.send().await.context("no answer")?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -51,6 +53,12 @@ pub(super) async fn ask(case: &Case, gateway: &Service) -> Result<()> {
     if let Some(expected) = &case.expect {
         check::expected(expected, &answer, took)?;
     }
+    ensure!(!level_stays || log_level(gateway).await? == level, "another filter of log lines");
     ensure!(case.status.is_some(), "the case does not say what is expected");
     Ok(())
+}
+
+/// Returns the filter of the gateway's log lines.
+async fn log_level(gateway: &Service) -> Result<String> {
+    Ok(http::get(&gateway.admin("/loglevel")).await?.text)
 }

@@ -1,4 +1,5 @@
-//! Runs a case's sequence: requests, and times in which Kafka acknowledges nothing.
+//! Runs a case's sequence: requests, and times in which Kafka acknowledges nothing or grants a right
+//! again.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,10 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::form::{Case, KAFKA_NO_ACK, Turn};
-use super::request;
+use super::form::{Case, KAFKA_ACL_GRANTED, KAFKA_NO_ACK, Turn};
+use super::{check, request};
 use crate::clients::http::{self, ANSWER_WITHIN};
-use crate::clients::kafka;
+use crate::clients::{kafka, kafka_acl};
 use crate::stack::process::Service;
 use crate::stack::wait::{eventually, pass};
 use crate::stack::world::World;
@@ -58,6 +59,9 @@ impl Sequence<'_> {
     async fn take(&mut self, turn: &Turn) -> Result<()> {
         match turn.world.as_deref() {
             Some(KAFKA_NO_ACK) => self.frozen = Some(Server::Kafka.freeze()?),
+            Some(KAFKA_ACL_GRANTED) => {
+                kafka_acl::allow_all(&self.world.stack.kafka_brokers).await?;
+            }
             Some(_) => self.thaw().await?,
             None => {}
         }
@@ -78,6 +82,8 @@ impl Sequence<'_> {
             eventually(within, &format!("/readyz is {}", ready.status), || async {
                 let answer = http::get(&self.gateway.admin("/readyz")).await?;
                 ensure!(answer.status == ready.status, "{}: {}", answer.status, answer.text);
+                let expected = ready.body.as_ref();
+                expected.map_or(Ok(()), |body| check::matches(body, &answer.text.into()))?;
                 Ok(Some(()))
             })
             .await?;

@@ -117,6 +117,17 @@ pub async fn post_with(
     answer(with(request, headers), url).await
 }
 
+/// Sends a request with these headers and no others of its own.
+pub async fn send(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> anyhow::Result<Answer> {
+    let request = client()?.request(method.parse()?, url).body(body.into());
+    answer(with(request, headers), url).await
+}
+
 fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }

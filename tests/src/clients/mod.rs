@@ -3,6 +3,7 @@
 pub mod http;
 pub mod jaeger;
 pub mod kafka;
+pub mod kafka_acl;
 pub mod mysql;
 pub mod prometheus;
 pub mod redis;

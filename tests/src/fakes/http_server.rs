@@ -41,6 +41,11 @@ impl Server {
         Ok(Self { address, door, serving })
     }
 
+    /// The server's address.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The server's base address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

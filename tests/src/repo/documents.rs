@@ -6,8 +6,19 @@ use std::path::{Path, PathBuf};
 use crate::stack::root;
 
 /// Folders that hold documents, from the root of the repository.
-const FOLDERS: [&str; 7] =
-    ["", "common/ledger", "common/reading", "common/service", "deploy", "docs", "migrations"];
+const FOLDERS: [&str; 11] = [
+    "",
+    "common/ledger",
+    "common/reading",
+    "common/service",
+    "deploy",
+    "deploy/k8s",
+    "deploy/proxy",
+    "deploy/systemd",
+    "docs",
+    "migrations",
+    "tests/conformance",
+];
 
 fn documents() -> Vec<PathBuf> {
     let entries = FOLDERS.iter().flat_map(|folder| fs::read_dir(root().join(folder)).unwrap());

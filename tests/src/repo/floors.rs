@@ -44,6 +44,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
             "dead_letter",
             "redis",
             "pipeline",
+            "canary",
             "commands",
             "config",
             "app",

@@ -1,9 +1,12 @@
 //! Checks of the repository itself.
 
+pub mod markdown;
 pub mod metrics_page;
 
 #[cfg(test)]
 mod dependencies;
+#[cfg(test)]
+mod deployment;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
@@ -12,3 +15,5 @@ mod floors;
 mod states;
 #[cfg(test)]
 mod tiers;
+#[cfg(test)]
+mod translations;

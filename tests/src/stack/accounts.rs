@@ -23,13 +23,24 @@ pub enum Account {
     Worker,
     /// The account of `alerter run`.
     Alerter,
+    /// The account of `worker adopt`.
+    Adopt,
     /// The account of all other commands.
     Operator,
+    /// The account of `worker erase`.
+    Erase,
 }
 
 impl Account {
-    const ALL: [Self; 5] =
-        [Self::Migrate, Self::Maintenance, Self::Worker, Self::Alerter, Self::Operator];
+    const ALL: [Self; 7] = [
+        Self::Migrate,
+        Self::Maintenance,
+        Self::Worker,
+        Self::Alerter,
+        Self::Adopt,
+        Self::Operator,
+        Self::Erase,
+    ];
 
     /// Returns the account of a program with these arguments.
     pub(super) fn of(program: &str, arguments: &[&str]) -> Self {
@@ -37,6 +48,8 @@ impl Account {
             ("alerter", Some("run")) => Self::Alerter,
             (_, Some("run")) => Self::Worker,
             (_, Some("migrate")) => Self::Migrate,
+            (_, Some("erase")) => Self::Erase,
+            (_, Some("adopt")) => Self::Adopt,
             _ => Self::Operator,
         }
     }
@@ -47,7 +60,9 @@ impl Account {
             Self::Maintenance => "maintenance",
             Self::Worker => "worker",
             Self::Alerter => "alerter",
+            Self::Adopt => "adopt",
             Self::Operator => "operator",
+            Self::Erase => "erase",
         }
     }
 }
@@ -108,10 +123,16 @@ impl Accounts {
             .join("\n")
             .replace("'ljwx_", &format!("'{}_", self.prefix))
             .replace(" ON ljwx.", &format!(" ON `{database}`."))
+            .replace(" ON ljwx_platform.", &format!(" ON `{}`.", platform(database)))
             .replace("'change-me'", &format!("'{}'", self.password));
         let statements = sql.split(';').map(str::trim).filter(|statement| !statement.is_empty());
         statements.map(str::to_owned).collect()
     }
+}
+
+/// Returns the name of the database of an earlier server, beside a world's own.
+pub fn platform(database: &str) -> String {
+    format!("{database}_platform")
 }
 
 fn is_missing_table(error: &anyhow::Error) -> bool {

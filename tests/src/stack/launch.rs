@@ -99,13 +99,21 @@ impl Launch {
         };
         let log = File::create(&self.log).context("log file")?;
         let mut command = self.command()?;
-        command.env("ADMIN_LISTEN", admin.to_string());
+        command.env("ADMIN_LISTEN", self.admin_interface(admin).to_string());
         if let Some(listen) = listen {
             command.env("LISTEN", listen.to_string());
         }
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("setpriv (of util-linux) could not be run")?;
         Ok(Service { name: self.name, child, log: self.log, admin, listen })
+    }
+
+    /// Returns the address of the admin port: a free port, on the interface that the environment of
+    /// the program names.
+    fn admin_interface(&self, free: SocketAddr) -> SocketAddr {
+        let set = self.environment.iter().rev().find(|(name, _)| name == "ADMIN_LISTEN");
+        let set = set.and_then(|(_, value)| value.parse::<SocketAddr>().ok());
+        set.map_or(free, |set| SocketAddr::new(set.ip(), free.port()))
     }
 
     /// Runs a command to its end and returns its exit code and its output.

@@ -38,6 +38,14 @@ impl Server {
         self.away("kill").await
     }
 
+    /// Stops the server and removes all its data, like a machine whose disk is gone.
+    pub async fn lose(self) -> anyhow::Result<Outage> {
+        let outage = self.stop().await?;
+        let folder = PathBuf::from(required("STACK_DIR")?).join(self.name()).join("data");
+        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        Ok(outage)
+    }
+
     /// Stops the server's process without closing a connection, like a machine that hangs.
     pub fn freeze(self) -> anyhow::Result<Frozen> {
         let folder = PathBuf::from(required("STACK_DIR")?);
@@ -55,7 +63,7 @@ impl Server {
     }
 }
 
-/// A stopped server. It starts again when this ends or is dropped.
+/// A stopped server. It starts again when this ends or is dropped, without data if they were lost.
 #[derive(Debug)]
 #[must_use = "the server comes back when this is dropped"]
 pub struct Outage {
@@ -64,7 +72,8 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Starts the server again, on its old port with its old data, and waits until it answers.
+    /// Starts the server again, on its old port with the data that it has, and waits until it
+    /// answers.
     pub async fn end(mut self) -> anyhow::Result<()> {
         run("start", self.server).await?;
         self.over = true;

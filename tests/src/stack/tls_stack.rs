@@ -26,6 +26,9 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 /// The line that the stack prints after its variables, once it is up.
 const UP: &str = "the stack is up";
 
+/// The user of Kafka as which services log in.
+pub const KAFKA_USER: &str = "ingest";
+
 /// Running servers. They are killed when dropped.
 pub struct TlsStack {
     /// The authority that signed their certificates.
@@ -113,7 +116,7 @@ impl TlsStack {
     pub fn kafka_set(&self, mechanism: &str, password: &str) -> String {
         format!(
             "security.protocol=SASL_SSL\nssl.ca.location={}\nsasl.mechanism={mechanism}\n\
-             sasl.username=ingest\nsasl.password={password}\n",
+             sasl.username={KAFKA_USER}\nsasl.password={password}\n",
             self.authority.path("ca.pem")
         )
     }

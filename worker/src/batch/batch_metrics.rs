@@ -25,24 +25,34 @@ pub fn taken(batch: &Batch, now_ms: i64) {
     }
 }
 
-/// Counts the outcome of a batch that was committed at `now_ms`, segment by segment.
+/// Counts the outcome of a batch that was committed at `now_ms`, segment by segment. The canary is no
+/// device: no count of readings includes it.
 pub fn committed(batch: &Batch, counts: &[Counts], now_ms: i64) {
     for (segment, counts) in batch.segments.iter().zip(counts) {
         of_segment(segment, counts, now_ms);
     }
     let rows = batch.segments.iter().flat_map(Segment::all_rows);
-    let unbound = rows.filter(|(_, row)| row.all_ids().customer_id.is_none());
+    let unbound = rows.filter(|((device_sn, _), row)| {
+        !device_sn.is_canary() && row.all_ids().customer_id.is_none()
+    });
     counter!(UNBOUND).increment(unbound.map(|(_, row)| row.deliveries.max(0) as u64).sum());
     counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
     histogram!(BATCH_SIZE).record(batch.records() as f64);
 }
 
+/// Returns the stored and the merged readings of devices. Those of the canary merge, but for the
+/// first one of a day.
+fn of_devices(counts: &Counts, canaries: i64) -> (i64, i64) {
+    let merged = canaries.min(counts.merged);
+    (counts.stored - (canaries - merged), counts.merged - merged)
+}
+
 fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
-    for (outcome, count) in [
-        ("stored", counts.stored),
-        ("merged", counts.merged),
-        ("dead_lettered", counts.dead_lettered),
-    ] {
+    let canaries = segment.all_rows().filter(|((device_sn, _), _)| device_sn.is_canary());
+    let (stored, merged) = of_devices(counts, canaries.map(|(_, row)| row.deliveries).sum());
+    for (outcome, count) in
+        [("stored", stored), ("merged", merged), ("dead_lettered", counts.dead_lettered)]
+    {
         counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
     }
     histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
@@ -76,4 +86,23 @@ pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<Str
         duration_seconds = took.as_secs_f64(),
         "batch written"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canary_is_left_out_of_the_counts_of_readings() {
+        let counts = |stored, merged| Counts { stored, merged, ..Counts::default() };
+        for (counted, canaries, of_others) in [
+            (counts(5, 2), 0, (5, 2)),
+            (counts(0, 1), 1, (0, 0)),
+            (counts(1, 0), 1, (0, 0)),
+            (counts(5, 2), 1, (5, 1)),
+            (counts(5, 0), 1, (4, 0)),
+        ] {
+            assert_eq!(of_devices(&counted, canaries), of_others, "{counted:?} {canaries}");
+        }
+    }
 }

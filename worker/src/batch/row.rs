@@ -17,6 +17,15 @@ pub fn source(partition: i32, offset: i64) -> i64 {
 /// readings that may be stored by now, and nobody knows before which.
 pub const REJECT_SOURCE: i64 = -1;
 
+/// First id that is no source: a topic would need a million partitions.
+const FOREIGN_IDS: i64 = 1 << 60;
+
+/// Returns the id under which another program's row is adopted. An id that could be a source becomes
+/// negative: once a delivery has merged into the row, the audit would take it for a worker's.
+pub fn adopted_id(id: i64) -> i64 {
+    if (0..FOREIGN_IDS).contains(&id) { -id } else { id }
+}
+
 /// Key of a row.
 pub type Identity = (DeviceSn, DateTime);
 
@@ -180,5 +189,25 @@ fn later(newer: &Vitals, older: &Vitals) -> Vitals {
         longitude: newer.longitude.or(older.longitude),
         altitude: newer.altitude.or(older.altitude),
         sleep: newer.sleep.or(older.sleep),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_adopted_id_is_a_source() {
+        let snowflake = 1_960_000_000_000_000_001;
+        for (id, adopted) in [
+            (1, -1),
+            (source(11, 17), -source(11, 17)),
+            (FOREIGN_IDS - 1, 1 - FOREIGN_IDS),
+            (FOREIGN_IDS, FOREIGN_IDS),
+            (snowflake, snowflake),
+            (-5, -5),
+        ] {
+            assert_eq!(adopted_id(id), adopted, "{id}");
+        }
     }
 }

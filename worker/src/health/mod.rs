@@ -114,6 +114,11 @@ impl Health {
         state.oldest_ms = oldest_ms;
     }
 
+    /// Returns whether this replica owns a partition, as of the last turn of the main loop.
+    pub fn owns(&self, partition: i32) -> bool {
+        self.state().partitions.contains(&partition)
+    }
+
     /// Reports why assigned partitions cannot be claimed.
     pub fn unclaimed(&self, reasons: Vec<String>) {
         self.state().unclaimed = reasons;

@@ -26,7 +26,8 @@ pub fn first_id(partition: i32) -> i64 {
 
 /// Returns the condition that a row of `table` with an id of the worker is the worker's own. The
 /// worker's id is the first delivery's source, so it is never above `last_source`, unless all
-/// deliveries are replayed rejects. Another writer's id is above the 0 that it leaves there.
+/// deliveries are replayed rejects. Another writer's id is above the 0 that it leaves there, and the id of
+/// an adopted row is no source (`adopted_id`).
 pub fn is_own(table: &str) -> String {
     format!("({table}.last_source>={table}.id OR {table}.last_source={REJECT_SOURCE})")
 }

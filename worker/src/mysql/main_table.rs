@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::counted_rows;
 use crate::batch::Segment;
-use crate::batch::row::{FillOnlyIds, Identity, PARTITION_SOURCES, ReadingRow};
+use crate::batch::row::{FillOnlyIds, Identity, PARTITION_SOURCES, REJECT_SOURCE, ReadingRow};
 use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
 pub const MAIN_TABLE: &str = "t_user_health_data";
 
 /// Columns that a later delivery overwrites if it has a value.
-const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 15] = [
     "user_id",
     "org_id",
     "heart_rate",
@@ -41,11 +41,7 @@ impl MainTableUpsert {
     /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
         Self {
-            head: format!(
-                "INSERT INTO {MAIN_TABLE} (device_sn,timestamp,id,{},customer_id,\
-                 upload_method,user_name,deliveries,last_source) VALUES",
-                FIELDS.join(",")
-            ),
+            head: format!("INSERT INTO {MAIN_TABLE} ({}) VALUES", columns()),
             tails: FillOnlyIds::all().map(|fills| main_tail(dialect, fills)).collect(),
         }
     }
@@ -57,7 +53,7 @@ impl MainTableUpsert {
         let mut statements = Vec::with_capacity(1 + segment.replays.len());
         for (fills, rows) in groups(segment) {
             let tail = &self.tails[fills.index()];
-            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), main_row));
+            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), write_row));
         }
         statements
     }
@@ -106,7 +102,16 @@ fn fills(row: &ReadingRow) -> FillOnlyIds {
     FillOnlyIds::of(row.ids, row.bound)
 }
 
-fn main_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &ReadingRow)) {
+/// Returns the names of the columns that [`write_row`] writes, in their order.
+pub fn columns() -> String {
+    format!(
+        "device_sn,timestamp,id,{},customer_id,upload_method,user_name,deliveries,last_source",
+        FIELDS.join(",")
+    )
+}
+
+/// Writes the values of a row.
+pub fn write_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &ReadingRow)) {
     let vitals = &row.vitals;
     let ids = row.all_ids();
     rows.string(device_sn.as_str());
@@ -177,17 +182,30 @@ fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
 /// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
 pub const ID_ZERO: i64 = -1;
 
+/// Bucket of the other rows of other writers.
+const OTHER_WRITERS: i64 = -2;
+
 /// Returns the columns of a SELECT that counts rows and deliveries of `table` by writer, to be grouped
 /// by `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
 /// a row shows its writer.
 pub fn bucket_columns(table: &str, partitions: i64) -> String {
     format!(
         "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
-         WHEN id > 0 AND id < {} AND {own} THEN id DIV {PARTITION_SOURCES} ELSE -2 END AS SIGNED) \
-         AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
+         WHEN id > 0 AND id < {} AND {own} THEN id DIV {PARTITION_SOURCES} \
+         ELSE {OTHER_WRITERS} END AS SIGNED) AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
         partitions * PARTITION_SOURCES,
         own = counted_rows::is_own(table)
     )
+}
+
+/// Returns the bucket of one row, as [`bucket_columns`] does for many.
+pub fn bucket(id: i64, last_source: i64, partitions: i64) -> i64 {
+    let is_own = last_source >= id || last_source == REJECT_SOURCE;
+    match id {
+        0 => ID_ZERO,
+        1.. if id < partitions * PARTITION_SOURCES && is_own => id / PARTITION_SOURCES,
+        _ => OTHER_WRITERS,
+    }
 }
 
 /// A SELECT of the number of Kafka partitions in the ledgers of all groups.
@@ -204,6 +222,23 @@ mod tests {
             segment.push(delivery(partition, offset, sn, 0, 80), None);
         }
         segment
+    }
+
+    #[test]
+    fn the_id_of_a_row_shows_its_writer() {
+        let third = 2 * PARTITION_SOURCES;
+        for (id, last_source, expected) in [
+            (0, 0, ID_ZERO),
+            (1, 1, 0),
+            (1, 0, OTHER_WRITERS),
+            (1, REJECT_SOURCE, 0),
+            (third + 7, third + 9, 2),
+            (third + 7, third + 6, OTHER_WRITERS),
+            (third + PARTITION_SOURCES, i64::MAX, OTHER_WRITERS),
+            (-5, 0, OTHER_WRITERS),
+        ] {
+            assert_eq!(bucket(id, last_source, 3), expected, "{id} {last_source}");
+        }
     }
 
     #[test]

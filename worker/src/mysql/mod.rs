@@ -5,6 +5,7 @@ pub mod bisect;
 pub mod counted_rows;
 pub mod daily_weekly;
 pub mod device_ids;
+pub mod erased_rows;
 pub mod error;
 mod expired_months;
 pub mod group_control;

@@ -135,7 +135,7 @@ pub async fn all_rows(
 }
 
 /// Returns the rows of dropped months by the buckets of `main_table`, those of expired months that
-/// are not counted yet included.
+/// are not counted yet and erased rows (`erased_rows`) included.
 pub async fn dropped_rows(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<(i64, RowCount)>, sqlx::Error> {
@@ -210,11 +210,11 @@ async fn count_between(
 
 /// A group's row of the ledger.
 #[derive(Debug, FromRow)]
-struct GroupRow {
-    consumer_group: String,
-    topic: String,
+pub(super) struct GroupRow {
+    pub(super) consumer_group: String,
+    pub(super) topic: String,
     next_offset: i64,
-    counted_to: i64,
+    pub(super) counted_to: i64,
     /// Whether the position has moved lately.
     active: bool,
 }
@@ -278,7 +278,7 @@ async fn cut(
 }
 
 /// Locks a partition's rows in the ledger, one by one: a scan would wait for other partitions.
-async fn lock(
+pub(super) async fn lock(
     connection: &mut MySqlConnection,
     partition: i32,
 ) -> Result<Vec<GroupRow>, sqlx::Error> {

@@ -20,7 +20,7 @@ use crate::rules::index::RuleSet;
 /// Readings after which the engines' pending changes are discarded.
 const READINGS_BETWEEN_CLEANING: u64 = 10_000;
 
-/// Selects readings. Without a field, selects all readings.
+/// Selects readings. Without a field, selects all readings of devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Selection {
     /// Only readings of this tenant.
@@ -36,7 +36,7 @@ pub struct Selection {
 pub struct RecordCounts {
     /// All records that were read.
     pub read: u64,
-    /// Records of another tenant or device than the selected ones.
+    /// Records of another tenant or device than the selected ones, and of the canary.
     pub others: u64,
     /// Records that hold no valid reading.
     pub undecodable: u64,
@@ -145,7 +145,8 @@ fn note(change: &Change) -> TransitionNote {
 impl Selection {
     fn includes(&self, reading: &Reading) -> bool {
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
-        self.customer_id.is_none_or(|wanted| wanted == customer_id)
+        !reading.device_sn().is_canary()
+            && self.customer_id.is_none_or(|wanted| wanted == customer_id)
             && self.device.as_ref().is_none_or(|wanted| wanted == reading.device_sn())
     }
 }

@@ -5,9 +5,14 @@
 //! the first check does not count either: nobody knows what it was like.
 //!
 //! Records count by their own time, see [`super::partition_clock`]. Wall time only goes on from the
-//! last of them, so a gateway whose clock is slow makes nobody missing.
+//! last of them, so a gateway whose clock is slow makes nobody missing. It is added up from check to
+//! check, so a wall clock that jumps makes nobody missing either.
 
 use std::collections::BTreeMap;
+
+/// Longest time between two checks that counts, in milliseconds. The clock may have jumped, or this
+/// process may have been frozen.
+const CHECKS_APART_MAX_MS: i64 = 60_000;
 
 /// What is known about the readings topic. The default knows nothing.
 #[derive(Debug, Clone, Default)]
@@ -34,10 +39,8 @@ pub struct PartitionCheck {
 #[derive(Debug, Clone, Copy)]
 struct PartitionTime {
     end: i64,
-    /// Time of the check that found the last record, in milliseconds.
-    grown_ms: i64,
-    /// Time since then that does not count, in milliseconds.
-    lost_ms: i64,
+    /// Time that counts since the check that found the last record, in milliseconds.
+    counted_ms: i64,
 }
 
 impl CountedTime {
@@ -50,18 +53,17 @@ impl CountedTime {
         unseen_ms: i64,
         found: impl Iterator<Item = PartitionCheck>,
     ) {
-        let elapsed_ms = (now_ms - self.checked_ms).max(0);
+        let elapsed_ms = now_ms - self.checked_ms;
+        let counts = unseen_ms == 0 && (0..=CHECKS_APART_MAX_MS).contains(&elapsed_ms);
         self.checked_ms = now_ms;
         for PartitionCheck { partition, end, takes_records } in found {
-            let Some(known) = self.partitions.get_mut(&partition) else {
-                let begun = PartitionTime { end, grown_ms: now_ms, lost_ms: 0 };
-                self.partitions.insert(partition, begun);
-                continue;
-            };
-            if end > known.end {
-                *known = PartitionTime { end, grown_ms: now_ms, lost_ms: 0 };
-            } else if unseen_ms > 0 || !takes_records {
-                known.lost_ms += elapsed_ms;
+            match self.partitions.get_mut(&partition) {
+                Some(known) if end <= known.end => {
+                    if counts && takes_records {
+                        known.counted_ms += elapsed_ms;
+                    }
+                }
+                _ => drop(self.partitions.insert(partition, PartitionTime { end, counted_ms: 0 })),
             }
         }
     }
@@ -69,8 +71,7 @@ impl CountedTime {
     /// Returns the wall time that counts in a partition since its last record, in milliseconds.
     /// `None`: the partition has never answered.
     pub fn since_last_record(&self, partition: i32) -> Option<i64> {
-        let known = self.partitions.get(&partition)?;
-        Some((self.checked_ms - known.grown_ms - known.lost_ms).max(0))
+        self.partitions.get(&partition).map(|known| known.counted_ms)
     }
 }
 
@@ -102,7 +103,10 @@ mod tests {
             (&[(100, 7, false, 0), (160, 7, true, 0)], Some(60), "one check after the start"),
             (&[(100, 7, true, 0), (102, 7, true, 2), (160, 7, true, 60)], Some(0), "nobody"),
             (&[(100, 7, true, 0), (160, 7, true, 60), (162, 7, true, 0)], Some(2), "somebody"),
-            (&[(100, 7, true, 0), (160, 7, true, 0), (40, 7, true, 0)], Some(0), "set back"),
+            (&[(100, 7, true, 0), (161, 7, true, 0), (163, 7, true, 0)], Some(2), "no check"),
+            (&[(100, 7, true, 0), (3_702, 7, true, 0), (3_704, 7, true, 0)], Some(2), "ahead"),
+            (&[(100, 7, true, 0), (160, 7, true, 0), (40, 7, true, 0)], Some(60), "set back"),
+            (&[(160, 7, true, 0), (40, 7, true, 0), (42, 7, true, 0)], Some(2), "after that"),
         ] {
             assert_eq!(counted(checks), expected, "{case}");
         }

@@ -24,6 +24,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -40,6 +41,7 @@ use crate::notify::address::Address;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
 use crate::notify::recipients::{Directory, LookupResult};
+use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::{Platforms, error};
 use crate::rules::Channel;
 
@@ -61,6 +63,8 @@ pub struct Sender {
     pub gates: Arc<AccountLimits>,
     /// Messages to one recipient in a minute, over all replicas.
     pub recipient_per_minute: u32,
+    /// The silences. While one covers everything, nothing is sent.
+    pub silences: ActiveSilences,
     /// The channel to the operators, for accounts that stop or resume sending.
     pub operators: OperatorEvents,
     /// Retries operations during an outage of MySQL. Holds the sender's heartbeat.
@@ -138,9 +142,12 @@ impl Sender {
     }
 
     /// Claims due rows for which there are free slots, and begins to send them. Returns false if
-    /// there are none.
+    /// there are none, or a silence covers everything.
     async fn turn(self: &Arc<Self>, sends: &mut Sends) -> sqlx::Result<bool> {
         sends.end_all();
+        if self.silences.covers_all(Timestamp::now().as_millisecond()) {
+            return Ok(false);
+        }
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let full = sends.slots.full_channels();
         let mut due = self.outbox.due(&paused, &full).await?;

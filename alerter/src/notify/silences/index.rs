@@ -61,14 +61,23 @@ impl SilenceIndex {
                 let mut matchers = (customer_id, device_sn, None);
                 for rule_id in [None, Some(rule_id)] {
                     matchers.2 = rule_id;
-                    let mut ranges = self.ranges.get(&matchers).into_iter().flatten();
-                    if ranges.any(|range| range.contains(&now_ms)) {
+                    if self.is_in_effect(&matchers, now_ms) {
                         return true;
                     }
                 }
             }
         }
         false
+    }
+
+    /// Whether a silence covers every notification at `now_ms`.
+    pub fn covers_all(&self, now_ms: i64) -> bool {
+        self.is_in_effect(&(None, None, None), now_ms)
+    }
+
+    fn is_in_effect(&self, matchers: &Matchers, now_ms: i64) -> bool {
+        let mut ranges = self.ranges.get(matchers).into_iter().flatten();
+        ranges.any(|range| range.contains(&now_ms))
     }
 }
 
@@ -108,6 +117,10 @@ mod tests {
         ] {
             let silence = silence(customer_id, device_sn, rule_id);
             assert_eq!(covers(&[&silence], 1_500), covered, "{silence:?}");
+            let is_narrow = customer_id.is_some() || device_sn.is_some() || rule_id.is_some();
+            let index = SilenceIndex::new(vec![silence], 0);
+            assert_eq!(index.covers_all(1_500), !is_narrow);
+            assert!(!index.covers_all(999) && !index.covers_all(2_000));
         }
     }
 

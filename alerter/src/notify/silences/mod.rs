@@ -60,6 +60,11 @@ impl ActiveSilences {
     pub fn covers(&self, now_ms: i64, alert: AlertPlace<'_>) -> bool {
         self.0.borrow().as_ref().is_some_and(|known| known.covers(now_ms, alert))
     }
+
+    /// Whether a silence covers every notification at `now_ms` of this process's clock.
+    pub fn covers_all(&self, now_ms: i64) -> bool {
+        self.0.borrow().as_ref().is_some_and(|known| known.covers_all(now_ms))
+    }
 }
 
 async fn follow(
@@ -146,11 +151,9 @@ mod tests {
             (-500, 2_500, false),
         ] {
             let silences = known(1_000, 2_000, server_ahead_ms);
-            assert_eq!(
-                silences.covers(now_ms, (7, &device, 3)),
-                covered,
-                "{server_ahead_ms} {now_ms}"
-            );
+            let found = silences.covers(now_ms, (7, &device, 3));
+            assert_eq!(found, covered, "{server_ahead_ms} {now_ms}");
+            assert_eq!(silences.covers_all(now_ms), covered, "{server_ahead_ms} {now_ms}");
         }
     }
 
@@ -189,5 +192,6 @@ mod tests {
         let silences = ActiveSilences::fixed(None);
         assert!(!silences.are_known());
         assert!(!silences.covers(0, (7, &DeviceSn::new("A1").unwrap(), 3)));
+        assert!(!silences.covers_all(0));
     }
 }

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_documented_example_is_accepted_as_it_stands() {
-        let checks = parse_file(include_str!("../../../../docs/rules.example.yaml")).unwrap();
+        let checks = parse_file(include_str!("../../../../deploy/rules.example.yaml")).unwrap();
         assert_eq!(checks.len(), 5);
         for check in checks {
             assert!(matches!(check.checked, RuleStatus::Valid(_)), "{:?}", check.checked);

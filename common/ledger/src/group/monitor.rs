@@ -90,6 +90,11 @@ impl GroupMonitor {
         })
     }
 
+    /// Returns the reader of the topic and the topic's name, for use between two checks.
+    pub fn reader(&self) -> (Arc<TopicReader>, &str) {
+        (Arc::clone(&self.reader), self.ledger.topic())
+    }
+
     /// Checks once and exports the result. `free` means that nothing but work slows this replica
     /// down, and `redis_accepts` that Redis accepted this replica's last commands.
     pub async fn observe(&mut self, free: bool, redis_accepts: bool) -> Observation<'_> {
@@ -229,16 +234,6 @@ impl GroupMonitor {
         let asked =
             tokio::task::spawn_blocking(move || reader.times(&topic, &offsets, ANSWER_TIMEOUT));
         asked.await.ok().and_then(Result::ok).unwrap_or_default()
-    }
-
-    /// Reads the Kafka record time of the newest record that ends a partition. A partition without
-    /// an answer may have a newer one. `None`: no answer, or no such record.
-    pub async fn last_record_ms(&self) -> Option<i64> {
-        let GroupState { ends, unanswered, .. } = &self.seen;
-        let answering = ends.iter().filter(|(number, _)| !unanswered.contains(*number));
-        let full = answering.filter(|(_, ends)| ends.low < ends.high);
-        let times = self.times(full.map(|(number, ends)| (*number, ends.high - 1)).collect());
-        times.await.into_values().flatten().max()
     }
 }
 

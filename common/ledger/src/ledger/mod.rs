@@ -6,6 +6,7 @@
 //!
 //! Runs its own statements and returns what they found. The callers decide what follows.
 
+mod fence;
 mod group_kind;
 mod row;
 mod topic;
@@ -20,6 +21,7 @@ use crate::mysql::{MySqlConnection, MySqlPool, server_version};
 
 use tokio::sync::OnceCell;
 
+pub use self::fence::fence;
 use self::group_kind::KIND;
 pub use self::group_kind::{ClaimError, GroupKind};
 pub use self::row::{LEDGER_COLUMNS, LedgerRow};

@@ -129,7 +129,7 @@ pub fn number(error: &sqlx::Error) -> Option<u16> {
 }
 
 /// Returns whether the server accepts no writes at all.
-pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
+pub fn refuses_writes(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| WRITES_REFUSED.contains(&number))
 }
 

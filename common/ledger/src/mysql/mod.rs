@@ -61,6 +61,9 @@ pub struct MySqlArgs {
     pub statement_timeout: Duration,
 }
 
+/// Shortest wait for a connection. A new connection takes several round trips.
+const ACQUIRE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Shortest limit of a statement. With a shorter limit, batches might never be written.
 const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
@@ -70,6 +73,9 @@ impl MySqlArgs {
         self.validate_url("--mysql-url", problems);
         problems.require(self.pool_size >= 2, || {
             "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
+        });
+        problems.require(self.acquire_timeout >= ACQUIRE_TIMEOUT_MIN, || {
+            "--mysql-acquire-timeout must be at least 100ms: a new connection takes its time".into()
         });
         problems.require(self.statement_timeout >= STATEMENT_TIMEOUT_MIN, || {
             "--mysql-statement-timeout must be at least 1s: a busy server takes its time".into()
@@ -233,15 +239,39 @@ pub async fn observe_clock(pool: &MySqlPool) -> Result<(), sqlx::Error> {
 mod tests {
     use super::*;
 
-    fn mode(url: &str) -> Result<MySqlSslMode, String> {
+    fn args(url: &str) -> MySqlArgs {
         let timeout = Duration::from_secs(1);
-        let args = MySqlArgs {
+        MySqlArgs {
             url: url.into(),
             pool_size: 2,
             acquire_timeout: timeout,
             statement_timeout: timeout,
-        };
-        args.options().map(|(options, _)| options.get_ssl_mode())
+        }
+    }
+
+    fn mode(url: &str) -> Result<MySqlSslMode, String> {
+        args(url).options().map(|(options, _)| options.get_ssl_mode())
+    }
+
+    #[test]
+    fn limits_within_which_nothing_could_succeed_are_refused_by_name() {
+        for (acquire_ms, statement_ms, named) in [
+            (0, 1_000, Some("--mysql-acquire-timeout")),
+            (99, 1_000, Some("--mysql-acquire-timeout")),
+            (100, 0, Some("--mysql-statement-timeout")),
+            (100, 1_000, None),
+        ] {
+            let args = MySqlArgs {
+                acquire_timeout: Duration::from_millis(acquire_ms),
+                statement_timeout: Duration::from_millis(statement_ms),
+                ..args("mysql://u:p@h:1/d")
+            };
+            let mut problems = Problems::default();
+            args.validate(&mut problems);
+            let found = problems.list();
+            assert_eq!(found.len(), usize::from(named.is_some()), "{found:?}");
+            assert!(found.iter().zip(named).all(|(found, named)| found.starts_with(named)));
+        }
     }
 
     #[test]

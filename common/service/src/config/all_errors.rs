@@ -37,6 +37,11 @@ impl ErrorCollector {
         self.faulty.iter().any(|name| mentions(problem, name))
     }
 
+    /// Returns the command, with the secrets of files as defaults.
+    pub(super) fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Reads the secrets that are in files, and names the variables of these files in `--help`.
     pub(super) fn read_files(&mut self, problems: &mut Problems) {
         for (name, variable) in self.secrets.clone() {

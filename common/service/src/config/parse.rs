@@ -8,16 +8,20 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::all_errors::ErrorCollector;
+use super::in_force;
 use super::problems::{Problems, Validate};
 
 /// Exit code for an invalid configuration.
 pub const EXIT_CONFIG: i32 = 2;
 
 /// Parses the process's arguments and environment. If they are invalid, prints all problems and
-/// exits with [`EXIT_CONFIG`] (0 for `--help` and `--version`).
+/// exits with [`EXIT_CONFIG`] (0 for `--help` and `--version`). Else `in_force` tells them.
 pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
-    match parse(std::env::args_os().collect()) {
-        Ok(config) => config,
+    match parse_with_text(std::env::args_os().collect()) {
+        Ok((config, settings)) => {
+            in_force::keep(settings);
+            config
+        }
         Err(ConfigError::Clap(error)) => error.exit(),
         Err(ConfigError::Problems(problems)) => {
             eprintln!("error: the configuration has {} problem(s):", problems.list().len());
@@ -41,6 +45,13 @@ pub enum ConfigError {
 pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     arguments: Vec<OsString>,
 ) -> Result<T, ConfigError> {
+    parse_with_text(arguments).map(|(config, _)| config)
+}
+
+/// Like [`parse`], and returns the settings as text.
+fn parse_with_text<T: CommandFactory + FromArgMatches + Validate>(
+    arguments: Vec<OsString>,
+) -> Result<(T, String), ConfigError> {
     let mut search = ErrorCollector::new(T::command(), arguments);
     let mut problems = Problems::default();
     search.read_files(&mut problems);
@@ -52,7 +63,10 @@ pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     // A faulty setting has a placeholder value: skip cross-field checks on it.
     let found = combined.0.into_iter().filter(|problem| !search.found_faulty(problem));
     found.for_each(|problem| problems.add(problem));
-    if problems.list().is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+    if !problems.list().is_empty() {
+        return Err(ConfigError::Problems(problems));
+    }
+    Ok((config, in_force::settings(search.into_command(), &matches)))
 }
 
 #[cfg(test)]

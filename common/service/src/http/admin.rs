@@ -1,5 +1,5 @@
-//! Serves the admin port: liveness, readiness, metrics, log level. The public port never serves
-//! these. Leaves to `admin_guard` who may change something.
+//! Serves the admin port: liveness, readiness, metrics, settings, log level. The public port never
+//! serves these. Leaves to `admin_guard` who may change something.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tracing::info;
 use super::admin_guard::{AdminGuard, guard};
 use super::bounds::ConnectionLimits;
 use super::server::{HttpServer, ServerStop};
-use crate::config::Problems;
+use crate::config::{self, Problems};
 use crate::lifecycle::{EssentialTasks, within};
 use crate::telemetry::{AUDIT, LogLevel, MetricsHandle, Telemetry};
 
@@ -32,7 +32,7 @@ const TOKEN_CHARACTERS_MIN: usize = 32;
 /// Settings of the admin port.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Address of the admin port: /livez, /readyz, /metrics, /loglevel.
+    /// Address of the admin port: /livez, /readyz, /metrics, /config, /loglevel.
     #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
     /// Token of the calls that change something, such as PUT /loglevel, as Authorization: Bearer; at
@@ -94,6 +94,7 @@ impl AdminServer {
             .route("/livez", get(async |State(admin): State<Self>| answer(&admin.live)))
             .route("/readyz", get(async |State(admin): State<Self>| answer(&admin.ready)))
             .route("/metrics", get(async |State(admin): State<Self>| admin.metrics.render()))
+            .route("/config", get(async || config::in_force()))
             .route("/loglevel", get(get_log_level).put(set_log_level))
             .with_state(self)
             .merge(more)

@@ -2,7 +2,7 @@
 //! joining a group and never commits, so reading changes nothing.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -258,6 +258,38 @@ impl TopicReader {
         }
         self.consumer.unassign()?;
         Ok(times)
+    }
+
+    /// Passes the records of a range to `visit` until it breaks, or `within` is over. Returns the
+    /// offset up to which no record is left to pass.
+    pub fn scan(
+        &self,
+        topic: &str,
+        partition: i32,
+        range: Range<i64>,
+        within: Duration,
+        mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> anyhow::Result<i64> {
+        let mut assignment = TopicPartitionList::new();
+        let start = Offset::Offset(range.start - self.base(topic));
+        assignment.add_partition_offset(topic, partition, start)?;
+        self.consumer.assign(&assignment)?;
+        let deadline = Instant::now() + within;
+        let mut next = range.start;
+        while next < range.end && Instant::now() < deadline {
+            match self.consumer.poll(POLL_WAIT) {
+                Some(Ok(message)) if self.offset(&message) < range.end => {
+                    next = self.offset(&message) + 1;
+                    if visit(&message).is_break() {
+                        break;
+                    }
+                }
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => next = range.end,
+                Some(Err(_)) | None => {}
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(next)
     }
 
     /// Returns the members of a consumer group, whatever its protocol.

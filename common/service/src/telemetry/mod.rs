@@ -23,6 +23,7 @@ pub use self::logs::{AUDIT, LogFormat, LogLevel};
 pub use self::process::host_name;
 pub use self::recorder::MetricsHandle;
 pub use self::summary::{SummaryFormat, SummaryItem};
+use crate::VERSION;
 use crate::config::Problems;
 use crate::link::{ConnectionSecurity, Tls};
 use crate::metrics::{BUILD_INFO, Metric, ZeroedCounter};
@@ -127,8 +128,7 @@ impl TelemetryArgs {
     /// Installs logs, metrics and spans for this process.
     pub fn init(&self, service: ServiceInfo) -> anyhow::Result<Telemetry> {
         let metrics = MetricsHandle::install(service.metrics, service.zeros, self.memory_limit)?;
-        let version = env!("CARGO_PKG_VERSION");
-        gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
+        gauge!(BUILD_INFO, "service" => service.name, "version" => VERSION).set(1.0);
         let log_level = logs::install(&self.log_level, self.log_format)?;
         let spans = self.collector().map_err(anyhow::Error::msg).context("--otlp-endpoint")?.map(
             |(url, tls)| {

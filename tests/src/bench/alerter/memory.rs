@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use super::run::{alerter, passed, watched};
-use super::workload::PARTITIONS;
-use crate::bench::fill_topic::Filler;
+use super::workload::{HEART_RATE, PARTITIONS, send_each};
 use crate::bench::table::Table;
 use crate::bench::usage;
-use crate::bench::workload::{Record, record};
 use crate::fakes::wechat::FakeWechat;
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
@@ -21,9 +19,6 @@ const DEVICES: usize = 100_000;
 
 /// Devices with every rule firing: each of their episodes is a row of the platform's table.
 const FIRING_DEVICES: usize = 10_000;
-
-/// The heart rate of every reading.
-const HEART_RATE: usize = 70;
 
 /// The longest that loading may take.
 const LOADED_WITHIN: Duration = Duration::from_secs(300);
@@ -67,7 +62,7 @@ async fn loaded(devices: usize, standing: Standing) -> anyhow::Result<f64> {
     add_rules(&world, standing).await?;
     let wechat = FakeWechat::start().await?;
     let now = jiff::Timestamp::now().as_second();
-    send(&world, 0..devices, now - 60)?;
+    send_each(&world, 0..devices, now - 60, HEART_RATE)?;
     if devices > 0 {
         let first = alerter(&world, &wechat)?;
         watched(&world, &first, devices as i64).await?;
@@ -75,7 +70,7 @@ async fn loaded(devices: usize, standing: Standing) -> anyhow::Result<f64> {
     }
     let alerter = alerter(&world, &wechat)?;
     // A partition's state is loaded before its first reading is evaluated.
-    send(&world, devices..devices + world.partitions(), now)?;
+    send_each(&world, devices..devices + world.partitions(), now, HEART_RATE)?;
     let all = (devices + world.partitions()) as i64;
     eventually(LOADED_WITHIN, "the alerter has loaded its state", || async {
         Ok((passed(&world).await? >= all).then_some(()))
@@ -105,14 +100,4 @@ async fn add_rules(world: &World, standing: Standing) -> anyhow::Result<()> {
             .await?;
     }
     Ok(())
-}
-
-/// Sends one reading of each of these devices.
-fn send(world: &World, devices: std::ops::Range<usize>, epoch: i64) -> anyhow::Result<()> {
-    let filler = Filler::new(world)?;
-    for device in devices {
-        let Record { device, partition, value } = record(world, device, epoch, HEART_RATE);
-        filler.put(&device, partition, &value)?;
-    }
-    filler.flush()
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::bench::usage::{self, Mark, Usage};
 use crate::fakes::wechat::FakeWechat;
 use crate::stack::process::Service;
-use crate::stack::wait::pass;
+use crate::stack::wait::{eventually, pass};
 use crate::stack::world::World;
 
 /// Time between two checks of the ledger.
@@ -16,6 +16,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The longest that a run may take.
 const DONE_WITHIN: Duration = Duration::from_secs(900);
+
+/// The longest until an alerter owns its partitions.
+const OWNED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The tables that the alerter writes.
 const TABLES: [&str; 5] =
@@ -35,6 +38,15 @@ pub(super) struct Run {
 /// Starts an alerter that records no trace.
 pub(super) fn alerter(world: &World, wechat: &FakeWechat) -> anyhow::Result<Service> {
     world.alerter(wechat).env("TRACE_SAMPLE_RATIO", "0").spawn()
+}
+
+/// Waits until an alerter owns every partition.
+pub(super) async fn owned(world: &World) -> anyhow::Result<()> {
+    eventually(OWNED_WITHIN, "the alerter has its partitions", || async {
+        let ledger = world.database.ledger(&world.alerter_group).await?;
+        Ok((ledger.len() == world.partitions()).then_some(()))
+    })
+    .await
 }
 
 /// Clears all that was evaluated; topic and rules stay.

@@ -1,13 +1,20 @@
 //! The rules of a run and its readings: devices take turns, and one reading in a hundred breaches.
 //! Filling the topic belongs to [`crate::bench::fill_topic`].
 
+use std::ops::Range;
+use std::time::Duration;
+
 use serde_json::json;
 
+use crate::bench::fill_topic::Filler;
 use crate::bench::workload::{Record, record};
 use crate::stack::world::World;
 
 /// Partitions of the topic.
 pub(super) const PARTITIONS: u32 = 6;
+
+/// A heart rate that breaches no rule.
+pub(super) const HEART_RATE: usize = 70;
 
 /// Readings of a device in a row that all breach, or that all do not.
 const STRETCH: usize = 10;
@@ -78,6 +85,34 @@ async fn add_rule(
              'major', 'log')"
         ))
         .await
+}
+
+/// Adds a rule that notifies if a device sends nothing for `window`.
+pub(super) async fn add_absence_rule(world: &World, window: Duration) -> anyhow::Result<()> {
+    let seconds = window.as_secs();
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) \
+             VALUES ('missing', 'NO_DATA', {seconds}, 'major', 'wechat')"
+        ))
+        .await
+}
+
+/// Sends one reading of each of these devices.
+pub(super) fn send_each(
+    world: &World,
+    devices: Range<usize>,
+    epoch: i64,
+    heart_rate: usize,
+) -> anyhow::Result<()> {
+    let filler = Filler::new(world)?;
+    for device in devices {
+        let Record { device, partition, value } = record(world, device, epoch, heart_rate);
+        filler.put(&device, partition, &value)?;
+    }
+    filler.flush()
 }
 
 /// Readings in the order in which they are sent.

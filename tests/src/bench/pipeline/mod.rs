@@ -2,6 +2,7 @@
 //! under the load for which it is meant. The load belongs to [`crate::fleet`].
 
 mod backlog;
+mod breaches;
 mod measure;
 mod run;
 mod settings;

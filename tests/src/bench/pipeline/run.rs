@@ -6,11 +6,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
+use super::breaches::Breaches;
 use super::settings::{PARTITIONS, Settings};
 use crate::accounting::history::Told;
 use crate::accounting::verdict;
+use crate::bench::alerter::messages;
 use crate::bench::histogram::Buckets;
 use crate::bench::series::Series;
+use crate::bench::table::quantile;
 use crate::bench::usage;
 use crate::demo::Marker;
 use crate::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
@@ -113,6 +116,7 @@ pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Res
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH, BLOOD_OXYGEN_LOW, TEMPERATURE_HIGH]).await?;
+    messages::seed(&world).await?;
     let wechat = FakeWechat::start().await?;
     let services = Services::start(&world, &wechat).await?;
     let fleet = Fleet::start(&fleet::Settings {
@@ -128,13 +132,16 @@ pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Res
     pass(settings.warm_up).await;
     marker.forget();
     let first = Look::now(&world, &services, &fleet).await?;
-    pass(settings.duration).await;
+    let breaches = Breaches::upload(&world, &services.gateway, &wechat, settings.duration).await;
     let last = Look::now(&world, &services, &fleet).await?;
     let unjudged = world.alerter_lag().await? as f64 / settings.rate;
     probes(&marker, series);
-    let mut report = fleet.finish().await?;
-    report.history.absorb(marker.finish().await);
-    let verdict = verdict::of(&world, &report.history, SETTLED_WITHIN).await?;
+    let report = fleet.finish().await?;
+    let (seconds, mut history) = breaches.finish(&world, &wechat).await?;
+    notified(&seconds, series);
+    history.absorb(marker.finish().await);
+    history.absorb(report.history.clone());
+    let verdict = verdict::of(&world, &history, SETTLED_WITHIN).await?;
     verdict.problems.iter().for_each(|problem| println!("  PROBLEM {problem}"));
     series.push("readings unaccounted for".into(), "", verdict.problems.len() as f64);
     series.push("the alerter's lag at the end".into(), " s", unjudged);
@@ -159,6 +166,13 @@ fn probes(marker: &Marker, series: &mut Series) {
         series.push(format!("P{percentile} from sending to the visible row"), " s", seconds);
     }
     series.push("probes".into(), "", marker.count() as f64);
+}
+
+/// Adds the time from breaches to WeChat.
+fn notified(seconds: &[f64], series: &mut Series) {
+    series.push("breaches".into(), "", seconds.len() as f64);
+    series.push("median from a breach to WeChat".into(), " s", quantile(seconds, 0.5));
+    series.push("P95 from a breach to WeChat".into(), " s", quantile(seconds, 0.95));
 }
 
 /// Adds the figures of the flow between two moments.

@@ -55,6 +55,12 @@ impl FakeWechat {
         change(&mut lock(&self.platform).settings);
     }
 
+    /// The fake's clock, by which messages arrive: the time since its start, and the time that the
+    /// clock was put ahead.
+    pub fn now(&self) -> Duration {
+        lock(&self.platform).now()
+    }
+
     /// Puts the clock ahead: tokens age, limits and windows pass.
     pub fn advance(&self, by: Duration) {
         lock(&self.platform).advance(by);

@@ -63,7 +63,7 @@ pub fn check_evidence(evidence: &Evidence) -> Vec<Finding> {
         if evidence.other_topic.is_none() {
             positions(entry, evidence.readings.as_ref(), &mut findings);
         }
-        letters(entry, &evidence.dead_letters, &mut findings);
+        letters(entry, evidence, &mut findings);
     }
     gaps(evidence, &mut findings);
     unclaimed(evidence, &mut findings);
@@ -161,7 +161,8 @@ fn positions(entry: &LedgerRow, ends: Option<&TopicWatermarks>, findings: &mut F
 /// Compares exactly while nothing was rewound. A rewind counts dead letters again, so after it only
 /// bounds hold. A purged dead letter may be one whose reading was stored after all, so it raises
 /// the upper bound only.
-fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings) {
+fn letters(entry: &LedgerRow, evidence: &Evidence, findings: &mut Findings) {
+    let letters = &evidence.dead_letters;
     let (partition, counted) = (entry.partition, entry.dead_lettered);
     let passed = letters.count(partition, &(entry.first_offset..entry.next_offset));
     let rewound = entry.rewound.max(0);
@@ -169,7 +170,8 @@ fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings
     let least = passed.counted - passed.stored;
     let known = passed.counted + passed.purged;
     // If the known letters explain the count, no letter that the ledger counts has expired.
-    let expired = letters.expired.contains(&partition) && known != counted;
+    let gone = letters.expired.contains(&partition) || lost_with_kafka(entry, evidence);
+    let expired = gone && known != counted;
     let near = letters.count(partition, &wide);
     let most = if expired { i64::MAX } else { near.counted + near.purged + rewound };
     if counted < least || counted > most {
@@ -213,6 +215,15 @@ fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings
             "nothing",
         );
     }
+}
+
+/// Whether the dead letters of a former topic may be gone with it: the topic has none of them.
+fn lost_with_kafka(entry: &LedgerRow, evidence: &Evidence) -> bool {
+    let gaps = evidence.mysql.gaps.iter().filter(|gap| gap.partition == entry.partition);
+    gaps.map(|gap| gap.base).max().is_some_and(|base| {
+        let former = entry.first_offset.min(base)..base;
+        evidence.dead_letters.count(entry.partition, &former).counted == 0
+    })
 }
 
 /// Reports where former topics ended that were recreated.
@@ -288,12 +299,27 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
 pub fn own_rows(evidence: &Evidence, partition: i32) -> RowCount {
     let mysql = &evidence.mysql;
     let mut found = mysql.rows.get(&partition).copied().unwrap_or_default();
-    if partition == 0 && zero_is_ours(evidence) {
-        found.rows += 1;
+    if partition == 0 {
+        let zeros = own_zeros(evidence);
+        found.rows += zeros;
         // If several rows have the id 0, the worker's row among them is unknown.
-        found.deliveries += if many_zeros(mysql) { 1 } else { mysql.id_zero.deliveries };
+        found.deliveries +=
+            if many_zeros(mysql) { zeros } else { zeros * mysql.id_zero.deliveries };
     }
     found
+}
+
+/// Returns how many rows with the id 0 are the worker's: one, and one more for each that was erased and
+/// is stored again.
+fn own_zeros(evidence: &Evidence) -> i64 {
+    let mysql = &evidence.mysql;
+    if !zero_is_ours(evidence) {
+        return 0;
+    }
+    let most = mysql.id_zero.rows.min(1 + mysql.erased.zeros);
+    let stored = mysql.expected.get(&0).map_or(0, |expected| expected.stored);
+    let found = mysql.rows.get(&0).map_or(0, |count| count.rows);
+    (stored - found).clamp(1, most)
 }
 
 fn zero_is_ours(evidence: &Evidence) -> bool {
@@ -318,7 +344,7 @@ fn many_zeros(mysql: &Snapshot) -> bool {
 
 fn others(evidence: &Evidence, findings: &mut Findings) {
     let mysql = &evidence.mysql;
-    let zeros = mysql.id_zero.rows - i64::from(zero_is_ours(evidence));
+    let zeros = mysql.id_zero.rows - own_zeros(evidence);
     if mysql.others || zeros > 0 {
         findings.add(
             FindingLevel::Note,

@@ -35,7 +35,7 @@ use report::AuditReport;
 use crate::mysql::{purged_letters, row_count};
 
 /// Exit code: a finding fails the audit.
-const EXIT_FAILURE: u8 = 1;
+pub(crate) const EXIT_FAILURE: u8 = 1;
 
 /// Exit code: there is no result, because a server did not answer.
 pub const EXIT_UNKNOWN: u8 = 3;

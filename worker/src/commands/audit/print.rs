@@ -82,7 +82,7 @@ fn cells(name: &str, line: &PartitionTotals) -> [String; COLUMNS.len()] {
 }
 
 fn readings(search: &ReadingSearch, out: &mut impl Write) -> io::Result<()> {
-    let ReadingSearch { records, stored, dead_lettered, unknown, missing, named } = search;
+    let ReadingSearch { records, stored, dead_lettered, unknown, missing, named, .. } = search;
     writeln!(
         out,
         "{records} readings looked for: {stored} stored, {dead_lettered} dead-lettered, \

@@ -39,6 +39,9 @@ pub struct ReadingSearch {
     pub missing: i64,
     /// The first missing readings.
     pub named: Vec<MissingReading>,
+    /// Deliveries whose rows `worker erase` has erased, of all devices.
+    #[serde(skip)]
+    pub erased: i64,
 }
 
 /// A reading with neither a row nor a dead letter.
@@ -62,7 +65,7 @@ impl ReadingSearch {
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
         let stretches = stretches(config, evidence, reader)?;
-        let mut search = Self::default();
+        let mut search = Self { erased: evidence.mysql.erased.deliveries, ..Self::default() };
         let mut waiting: Vec<(SourceOffset, Option<StoredIdentity>)> = Vec::new();
         reader.read(&config.kafka.readings_topic, &stretches, |message| {
             let identity = dead_letters::identity(message);
@@ -117,8 +120,23 @@ impl ReadingSearch {
         }
     }
 
-    /// Returns the finding, if readings are missing.
+    /// Returns the finding, if readings are missing. Nobody knows any more whose rows were erased, so
+    /// the number of their deliveries explains as many readings.
     pub fn finding(&self) -> Option<Finding> {
+        if (1..=self.erased).contains(&self.missing) {
+            return Some(Finding {
+                code: "erased_readings",
+                level: FindingLevel::Note,
+                partition: None,
+                message: format!(
+                    "{} of {} readings have neither a row nor a dead letter, and {} deliveries were \
+                     erased",
+                    self.missing, self.records, self.erased
+                ),
+                remedy: "nothing, if these readings are of erased devices: the topic keeps them until \
+                         its retention",
+            });
+        }
         (self.missing > 0).then(|| Finding {
             code: "missing_readings",
             level: FindingLevel::Failure,
@@ -158,4 +176,24 @@ fn stretches(
         Some((partition, start..end))
     });
     Ok(stretches.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_readings_may_miss_their_rows_as_were_erased() {
+        for (missing, erased, expected) in [
+            (0, 0, None),
+            (0, 5, None),
+            (1, 0, Some(("missing_readings", FindingLevel::Failure))),
+            (5, 5, Some(("erased_readings", FindingLevel::Note))),
+            (6, 5, Some(("missing_readings", FindingLevel::Failure))),
+        ] {
+            let search = ReadingSearch { missing, erased, ..ReadingSearch::default() };
+            let found = search.finding().map(|finding| (finding.code, finding.level));
+            assert_eq!(found, expected, "{missing} {erased}");
+        }
+    }
 }

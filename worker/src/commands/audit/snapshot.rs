@@ -9,6 +9,7 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
 use crate::batch::row;
+use crate::mysql::erased_rows::{self, ErasedTotals};
 use crate::mysql::row_count::{PartitionCount, RowCount};
 use crate::mysql::{main_table, row_count};
 
@@ -46,8 +47,11 @@ pub struct Snapshot {
     pub ledger: BTreeMap<i32, LedgerRow>,
     /// Expected counts of the rows of each partition.
     pub expected: BTreeMap<i32, ExpectedRows>,
-    /// Rows whose id lies in a partition of a ledger. All counts include dropped months.
+    /// Rows whose id lies in a partition of a ledger. All counts include dropped months and erased
+    /// rows.
     pub rows: BTreeMap<i32, RowCount>,
+    /// Totals of the erased rows.
+    pub erased: ErasedTotals,
     /// Rows with id 0: of another writer, except for the first record of partition 0.
     pub id_zero: RowCount,
     /// Whether there are rows of other writers: adopted, or written beside this system.
@@ -97,6 +101,7 @@ async fn read(
             .map(|(partition, stored, merged)| (partition, ExpectedRows { stored, merged }))
             .collect(),
         gaps: gaps(connection, group, topic).await?,
+        erased: erased_rows::totals(connection).await?,
         ..Snapshot::default()
     };
     for count in row_count::counts(connection).await.context("cannot read what is counted")? {

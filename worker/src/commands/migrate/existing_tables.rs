@@ -142,9 +142,9 @@ pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
     }
     ensure!(
         unfit.is_empty(),
-        "{} cannot be used as they are; nothing was changed. Stop what writes them, put each aside as \
-         its remedy says, and migrate again; docs/data.md, \"An existing database\", says how \
-         to carry their rows over",
+        "{} cannot be used as they are; nothing was changed. Migrate in a database of its own, and adopt \
+         their rows from there (docs/migration.md). Or stop what writes them, put each aside as its \
+         remedy says, migrate again, and adopt their rows by `worker adopt run`",
         unfit.join(", ")
     );
     Ok(())

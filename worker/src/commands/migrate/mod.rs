@@ -4,6 +4,7 @@ mod accept_topic;
 mod alert_state;
 mod args;
 mod existing_tables;
+mod platform_tables;
 mod run;
 
 pub use args::MigrateArgs;

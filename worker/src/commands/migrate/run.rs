@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::accept_topic::accept_topic;
 use super::args::MigrateArgs;
-use super::{alert_state, existing_tables};
+use super::{alert_state, existing_tables, platform_tables};
 use crate::mysql::group_control;
 use crate::mysql::monthly_partitions;
 
@@ -50,6 +50,8 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     let migrating = within(config.timeout, MIGRATIONS.run(pool.unlimited())).await;
     migrating.context("not migrated within --timeout")?.context("cannot migrate MySQL")?;
     existing_tables::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
+    let completed = platform_tables::complete(&pool, &MIGRATIONS).await;
+    completed.context("cannot add columns to the platform's tables")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
     within(MONTHS_TIMEOUT, monthly_partitions::maintain(&pool, today, None))
         .await

@@ -5,7 +5,7 @@
 //! say, `report` concludes from it, and `print` prints it.
 
 mod alerts;
-mod answers;
+pub(crate) mod answers;
 mod args;
 mod kafka;
 mod matching;

@@ -7,5 +7,7 @@ pub mod retention;
 mod tables;
 
 pub use cache::PeriodCache;
-pub use periods::PeriodDocuments;
+pub use periods::{
+    DocumentContent, GuardedDocument, Period, PeriodDocuments, PeriodKey, Periods, monday,
+};
 pub use tables::{PeriodStatements, PeriodUpsert};

@@ -118,7 +118,8 @@ fn weekly(segments: &[Segment]) -> Periods<'_, 1> {
     })
 }
 
-fn monday(date: Date) -> Option<Date> {
+/// Returns the first day of the week of `date`; `None` at the end of the calendar.
+pub fn monday(date: Date) -> Option<Date> {
     let days = i64::from(date.weekday().to_monday_zero_offset());
     date.checked_sub(jiff::Span::new().days(days)).ok()
 }

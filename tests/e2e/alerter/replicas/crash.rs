@@ -36,17 +36,18 @@ impl Size {
     /// Reads the size from `ALERT_KILLS` and `ALERT_READINGS` (of one device), which can make it
     /// larger.
     fn from_environment() -> Self {
-        let number = |name: &str, default| {
-            let text = std::env::var(name).ok();
-            text.and_then(|text| text.parse().ok()).unwrap_or(default)
-        };
         Self {
             start: jiff::Timestamp::now().as_second(),
             devices: 40,
-            readings: number("ALERT_READINGS", 40),
-            kills: number("ALERT_KILLS", 6),
+            readings: set_number("ALERT_READINGS").unwrap_or(40),
+            kills: set_number("ALERT_KILLS").unwrap_or(6),
         }
     }
+}
+
+/// Returns the number that an environment variable holds, if the variable is set.
+pub(super) fn set_number(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Creates rules of several kinds, so that every kind of state is stored and loaded.
@@ -106,7 +107,7 @@ fn stream(world: &World, size: &Size) -> Vec<(String, Vec<u8>)> {
 }
 
 /// An alerter without effective limits: these tests are not about the number of messages.
-fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
+pub(super) fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
     world
         .alerter(wechat)
         .env("RECIPIENT_MESSAGES_PER_MINUTE", "1000000")
