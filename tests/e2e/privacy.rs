@@ -124,7 +124,7 @@ async fn an_erased_device_is_nowhere_and_every_audit_holds() -> Result<()> {
     .await?;
     let silence =
         ["silence", "add", "--reason", "x", "--for", "1h", "--rule-id", "999", "--device", &mine];
-    let silenced = world.launch("alerter", &silence).finish().await?;
+    let silenced = world.launch("alerter", &silence).env("USER", "ann").finish().await?;
     ensure!(silenced.code == Some(0), "{}", silenced.text);
     add_digest(&world, "sent", &mine).await?;
     let before = ensure_holds(&world, &[]).await?;

@@ -94,9 +94,10 @@ fn open_rungs<'a>(
 }
 
 /// Marks the ends among `changes` after which a lower rung is still open: they are steps down, and
-/// say the severity of what goes on. Returns the lower rungs of which nobody was notified yet.
+/// say the severity of what goes on. Returns the lower rungs of which nobody was notified yet, from the
+/// top: the highest one inhibits those below it.
 pub fn step_down(changes: &mut [Change], device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
-    let mut unnotified: Vec<Arc<Rule>> = Vec::new();
+    let mut unnotified: Vec<(Severity, f64, Arc<Rule>)> = Vec::new();
     for change in changes {
         let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
         let Some(rule) = change.rule.clone().filter(|_| is_end) else { continue };
@@ -104,25 +105,25 @@ pub fn step_down(changes: &mut [Change], device: &Device, rules: &RuleSet) -> Ve
         let rules = rules.of(tenant(change.ids));
         for (other, _, open) in open_rungs(device, (&rule, Severity::Info), range, rules) {
             let (own, others) = (rule.thresholds(), other.thresholds());
-            let is_below = |side: &Side| {
-                let bounds = side.extremeness(&others).zip(side.extremeness(&own));
-                bounds.is_some_and(|(bound, own)| {
-                    let order = open.severity.cmp(&change.transition.severity);
-                    let order = order.then(bound.total_cmp(&own)).then(rule.id.cmp(&other.id));
-                    order == Ordering::Less
-                })
+            let bound_below = |side: &Side| {
+                let (bound, own) = side.extremeness(&others).zip(side.extremeness(&own))?;
+                let order = open.severity.cmp(&change.transition.severity);
+                let order = order.then(bound.total_cmp(&own)).then(rule.id.cmp(&other.id));
+                (order == Ordering::Less).then_some(bound)
             };
-            if !SIDES.iter().any(is_below) {
-                continue;
-            }
+            let Some(bound) = SIDES.iter().find_map(bound_below) else { continue };
             let goes_on = &mut change.transition.goes_on;
             *goes_on = Some(goes_on.map_or(open.severity, |before| before.max(open.severity)));
             if !open.notified && rule.channels.reach_all_of(other.channels) {
-                unnotified.push(Arc::clone(other));
+                unnotified.push((open.severity, bound, Arc::clone(other)));
             }
         }
     }
-    unnotified
+    unnotified.sort_by(|(severity, bound, rule), (others, other_bound, other)| {
+        let order = others.cmp(severity).then(other_bound.total_cmp(bound));
+        order.then(rule.id.cmp(&other.id))
+    });
+    unnotified.into_iter().map(|(.., rule)| rule).collect()
 }
 
 #[cfg(test)]

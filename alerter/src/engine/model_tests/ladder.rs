@@ -44,15 +44,23 @@ pub(super) fn is_inhibited(
     })
 }
 
-/// Whether a rule that has `severity` goes on below another one that ended at a severity.
-pub(super) fn is_below(spec: &Spec, severity: &str, (ended, at): (&Spec, &str)) -> bool {
-    let is_lower = |is_over| {
-        let bounds = extremeness(spec, is_over).zip(extremeness(ended, is_over));
-        bounds.is_some_and(|(bound, own)| {
-            (rank(severity), bound, -spec.id) < (rank(at), own, -ended.id)
-        })
+/// How high a rung is: its severity, its bound, its number.
+pub(super) type Height = (Option<usize>, i64, i64);
+
+/// Returns how high a rule that has `severity` is, if it goes on below another one that ended at a
+/// severity.
+pub(super) fn height_below(
+    spec: &Spec,
+    severity: &str,
+    (ended, at): (&Spec, &str),
+) -> Option<Height> {
+    let below = |is_over| {
+        let (bound, own) = extremeness(spec, is_over).zip(extremeness(ended, is_over))?;
+        let height = (rank(severity), bound, -spec.id);
+        (height < (rank(at), own, -ended.id)).then_some(height)
     };
-    spec.id != ended.id && shares_vital(spec, ended) && (is_lower(true) || is_lower(false))
+    let is_other = spec.id != ended.id && shares_vital(spec, ended);
+    [true, false].into_iter().filter(|_| is_other).find_map(below)
 }
 
 fn shares_vital(spec: &Spec, other: &Spec) -> bool {

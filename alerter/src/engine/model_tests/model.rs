@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::course::{RuleCourse, rank};
 use super::expected_verdict::{SeenReport, Weighed, held_value, is_nearer_to_max, news, see};
-use super::ladder::{Rung, is_below, is_inhibited};
+use super::ladder::{Height, Rung, height_below, is_inhibited};
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 
 /// Returns the transitions that the contract demands.
@@ -73,20 +73,19 @@ impl Model {
 
     /// Notifies of rules that were held back by others, which have ended.
     fn step_down(&mut self, event: usize, report: &DeviceReport, ended: &[(&Spec, &str)]) {
-        let mut below: Vec<Spec> = Vec::new();
+        let mut below: Vec<(Height, Spec)> = Vec::new();
         for end in ended {
             let rules = self.rules.iter().map(|(spec, _)| spec);
             let severity = |spec: &Spec| {
                 self.courses.get(&(spec.id, report.device)).and_then(RuleCourse::open_severity)
             };
-            let below_end = |spec: &&Spec| {
-                severity(spec).is_some_and(|severity| is_below(spec, severity, *end))
-            };
-            let mut others: Vec<_> = rules.filter(below_end).cloned().collect();
-            others.sort_by_key(|spec| spec.id);
-            below.extend(others);
+            below.extend(rules.filter_map(|spec| {
+                Some((height_below(spec, severity(spec)?, *end)?, spec.clone()))
+            }));
         }
-        for spec in &below {
+        // From the top: the highest one holds back those below it.
+        below.sort_by_key(|(height, _)| Reverse(*height));
+        for (_, spec) in &below {
             let rungs = self.rungs(spec, report.device, report.second);
             let weighed = held_value(spec, report)
                 .map(|value| Weighed { value, is_over: is_nearer_to_max(spec, value) });

@@ -52,11 +52,13 @@ fn is_setting(argument: &Arg) -> bool {
 fn line(argument: &Arg, matches: &ArgMatches) -> String {
     let id = argument.get_id().as_str();
     let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+    // A secret from a file is its setting's default, and has lost its variable.
+    let is_of_file = argument.is_hide_default_value_set();
     let flag = || argument.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
-    let name = variable.unwrap_or_else(flag);
+    let unnamed = || if is_of_file { id.to_uppercase() } else { flag() };
+    let name = variable.unwrap_or_else(unnamed);
     let source = match matches.value_source(id) {
-        // A secret from a file is its setting's default.
-        Some(ValueSource::DefaultValue) if argument.is_hide_default_value_set() => "file",
+        Some(ValueSource::DefaultValue) if is_of_file => "file",
         Some(ValueSource::DefaultValue) => "default",
         Some(ValueSource::EnvVariable) => "environment",
         Some(_) => "command line",
