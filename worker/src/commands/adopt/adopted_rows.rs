@@ -136,7 +136,13 @@ fn write(rows: &mut ValueList, (identity, adopted): (&Identity, &AdoptedRow)) {
 
 fn tail(dialect: Dialect) -> String {
     let stored = |column: &str| format!("{MAIN_TABLE}.`{column}`");
-    let is_adopted = format!("{}={ADOPTED_SOURCE} AND {}<>0", stored("last_source"), stored("id"));
+    // The first record of partition 0 has the source of adopted rows, too.
+    let is_adopted = format!(
+        "{}={ADOPTED_SOURCE} AND {}=1 AND {}<>0",
+        stored("last_source"),
+        stored("deliveries"),
+        stored("id")
+    );
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
     for column in FIELDS.into_iter().chain(["phone_number"]) {
         let (new, old) = (dialect.incoming(column), stored(column));

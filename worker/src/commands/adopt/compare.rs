@@ -13,7 +13,6 @@ use ljwx_reading::{DeviceSn, Reading, wall_text};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::adopted_rows::ADOPTED_SOURCE;
 use super::args::{AdoptArgs, CompareArgs};
 use super::compare_report::{
     ComparisonReport, STORED_COLUMNS, StoredDocument, StoredRow, TableComparison, differences,
@@ -155,9 +154,8 @@ impl Comparison<'_> {
                     self.report.add(&source.table, &device_sn, day, &[]);
                     continue;
                 };
-                counts.live += i64::from(stored.last_source != ADOPTED_SOURCE);
-                let is_older = stored.last_source == ADOPTED_SOURCE && stored.id != old.id();
-                counts.older += i64::from(is_older);
+                counts.live += i64::from(!stored.is_adopted());
+                counts.older += i64::from(stored.is_adopted() && stored.id != old.id());
                 let columns = differences(old, stored);
                 if !columns.is_empty() {
                     counts.differing += 1;
@@ -181,7 +179,7 @@ impl Comparison<'_> {
             })
             .collect();
         let query = format!(
-            "SELECT device_sn,timestamp,id,last_source,{} FROM {MAIN_TABLE} WHERE {}",
+            "SELECT device_sn,timestamp,id,last_source,deliveries,{} FROM {MAIN_TABLE} WHERE {}",
             STORED_COLUMNS.join(","),
             wanted.join(" OR ")
         );
@@ -191,13 +189,15 @@ impl Comparison<'_> {
         for row in &rows {
             let mut values = Vec::with_capacity(STORED_COLUMNS.len());
             for index in 0..STORED_COLUMNS.len() {
-                values.push(text(row, index + 4)?);
+                values.push(text(row, index + 5)?);
             }
             let at = text(row, 1)?.and_then(|at| at.parse::<DateTime>().ok());
             let device_sn = text(row, 0)?.and_then(|sn| DeviceSn::new(&sn));
             if let (Some(device_sn), Some(at)) = (device_sn, at) {
-                let (id, last_source) = (number(row, 2)?, number(row, 3)?);
-                stored.insert((device_sn, at), StoredRow { id, last_source, values });
+                let (id, last_source, deliveries) =
+                    (number(row, 2)?, number(row, 3)?, number(row, 4)?);
+                let row = StoredRow { id, last_source, deliveries, values };
+                stored.insert((device_sn, at), row);
             }
         }
         Ok(stored)

@@ -27,6 +27,7 @@ const COLUMNS: [&str; 8] =
 pub struct StoredRow {
     pub id: i64,
     pub last_source: i64,
+    pub deliveries: i64,
     pub values: Vec<Option<String>>,
 }
 
@@ -55,8 +56,9 @@ pub const STORED_COLUMNS: [&str; 19] = [
 
 impl StoredRow {
     /// Returns whether no live delivery has merged into the row.
-    fn is_adopted(&self) -> bool {
-        self.last_source == ADOPTED_SOURCE && self.id != 0
+    pub fn is_adopted(&self) -> bool {
+        // The first record of partition 0 has the source of adopted rows, too.
+        self.last_source == ADOPTED_SOURCE && self.deliveries == 1 && self.id != 0
     }
 }
 
@@ -297,7 +299,7 @@ mod tests {
         let mut values = said(&whole).to_vec();
         values[6] = row.vitals.heart_rate.map(|rate| rate.to_string());
         values[8] = row.vitals.temperature.map(|value| format!("{value:.3}"));
-        StoredRow { id: row.id, last_source: 0, values }
+        StoredRow { id: row.id, last_source: 0, deliveries: 1, values }
     }
 
     #[test]
@@ -312,8 +314,10 @@ mod tests {
         changed.values[6] = Some("99".to_owned());
         assert_eq!(differences(&second, &changed), ["heart_rate"]);
         assert!(differences(&first, &changed).is_empty());
-        changed.last_source = 17;
-        assert!(differences(&second, &changed).is_empty(), "a live delivery has replaced it");
+        for (last_source, deliveries) in [(17, 2), (0, 2)] {
+            let live = StoredRow { last_source, deliveries, ..changed.clone() };
+            assert!(differences(&second, &live).is_empty(), "a live delivery has replaced it");
+        }
 
         let mut lost = row;
         lost.values[8] = None;
