@@ -6,7 +6,10 @@ use super::markdown;
 use crate::stack::root;
 
 /// The documents with a translation.
-const PAIRS: [(&str, &str); 1] = [("docs/devices.md", "docs/devices.zh.md")];
+const PAIRS: [(&str, &str); 2] = [
+    ("docs/devices.md", "docs/devices.zh.md"),
+    ("docs/migration.md", "docs/migration.zh.md"),
+];
 
 /// Language of the blocks that may differ: commands that no test runs.
 const FREE: &str = "sh";
