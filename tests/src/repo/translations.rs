@@ -6,7 +6,8 @@ use super::markdown;
 use crate::stack::root;
 
 /// The documents with a translation.
-const PAIRS: [(&str, &str); 2] = [
+const PAIRS: [(&str, &str); 3] = [
+    ("README.md", "README.zh.md"),
     ("docs/devices.md", "docs/devices.zh.md"),
     ("docs/migration.md", "docs/migration.zh.md"),
 ];
