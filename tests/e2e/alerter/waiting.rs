@@ -38,7 +38,8 @@ pub(super) const NEXT_MINUTE: &str = "UPDATE t_alert_outbox SET \
 /// because a slow machine would reach its end. It begins a second ago: to a query of the alerter that
 /// has begun already, the present would be the future.
 pub(super) async fn minute_is_full(world: &World) -> Result<()> {
-    let begins = format!("UPDATE t_alert_outbox SET finished_at = {NOW_MS} - 1000 WHERE state = 'sent'");
+    let begins =
+        format!("UPDATE t_alert_outbox SET finished_at = {NOW_MS} - 1000 WHERE state = 'sent'");
     world.database.execute(&begins).await?;
     let others = "t_alert_outbox WHERE state = 'pending' \
                   AND NOT (last_error <=> 'recipient_limit' AND lease_until = 0)";
