@@ -13,7 +13,7 @@ ALONE := STACK_WITHOUT=prometheus
 PLAY_ALERT_CASES := worked_cases::tests::a_file_of_examples_holds
 
 # More than the cores: most tests wait for servers most of the time.
-E2E_THREADS := --test-threads=4
+E2E_THREADS := --test-threads=6
 
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0

@@ -215,9 +215,11 @@ impl AlerterMonitor {
         self.owing.retain(|customer_id| unreached.contains_key(customer_id));
     }
 
-    /// Notifies operators if notifications are sent late, or on time again.
+    /// Notifies operators if notifications are sent late, or on time again. Those that wait for the
+    /// end of a silence of everything are not late.
     fn report_late(&mut self, outbox: &OutboxMeasurement) {
-        let is_late = outbox.due_for > LATE_AFTER;
+        let is_silent = self.shared.silences.covers_all(Timestamp::now().as_millisecond());
+        let is_late = outbox.due_for > LATE_AFTER && !is_silent;
         self.late_since = is_late.then(|| self.late_since.unwrap_or(outbox.at));
         let lasts = |since: Instant| outbox.at.duration_since(since) >= LATE_FOR;
         let count = self.late_since.is_some_and(lasts).into();

@@ -99,8 +99,13 @@ impl Sends {
     fn end(&mut self, ended: Result<i64, JoinError>) {
         match ended {
             Ok(id) => self.slots.end(id),
-            // The sender ends like its send, and with it the process. Nobody cancels a send.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            // The sender ends like its send, and with it the process. Only the end of the process
+            // cancels a send.
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     }
 }
