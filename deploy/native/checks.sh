@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The tools of deploy/check: packages of the distribution, Go programs (checks/go.mod) and hadolint from PyPI.
+# The tools of deploy/check: packages of the distribution, Go programs (checks/go.mod) and hadolint as a Python package.
 
 CHECK_PACKAGES=(amtool:prometheus-alertmanager jq:jq shellcheck:shellcheck systemd-analyze:systemd)
 HADOLINT=2.15.1
