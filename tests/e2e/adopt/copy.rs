@@ -176,7 +176,9 @@ async fn the_monthly_job_is_switched_off_and_one_outside_of_mysql_is_survived() 
     let old = earlier(&world).await?;
     world.migrate().await?;
     let rename = "RENAME TABLE t_user_health_data TO t_user_health_data_202508";
-    old.execute(&format!("CREATE EVENT monthly ON SCHEDULE EVERY 1 MONTH DO {rename}")).await?;
+    // MySQL runs events by default, and one without a start at once.
+    let next_month = "EVERY 1 MONTH STARTS CURRENT_TIMESTAMP + INTERVAL 1 MONTH";
+    old.execute(&format!("CREATE EVENT monthly ON SCHEDULE {next_month} DO {rename}")).await?;
     fill(&world, &old, "t_user_health_data", "2025-08-01 00:00:00", 2_000).await?;
     let plan = adopted(&world, &old, &["plan"]).await?;
     ensure!(plan.text.contains("switch off event monthly"), "{}", plan.text);
