@@ -16,6 +16,9 @@ const GAP: &str = "  ";
 /// A column of a table: its head, its alignment, and the text of a row's cell.
 pub type Column<'a, T> = (&'static str, Align, &'a dyn Fn(&T) -> String);
 
+/// A column whose cells have several lines: its head, and the lines of a row's cell.
+pub type WrappedColumn<'a, T> = (&'a str, &'a dyn Fn(&T) -> Vec<String>);
+
 /// Prints a table with a line for each row, below the heads.
 pub fn table<T, const N: usize>(
     rows: &[T],
@@ -33,7 +36,7 @@ pub fn table<T, const N: usize>(
 pub fn wrapped_table<T, const N: usize>(
     rows: &[T],
     columns: [Column<'_, T>; N],
-    (last, lines): (&str, &dyn Fn(&T) -> Vec<String>),
+    (last, lines): WrappedColumn<'_, T>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let heads = (columns.map(|(head, ..)| head.to_owned()), vec![last.to_owned()]);
