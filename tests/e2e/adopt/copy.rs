@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::mysql::Database;
+use ljwx_tests::stack::accounts::Account;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
 use super::{adopt, adopted, adopted_rows, earlier, fill, old_prefix, readings, succeeded};
 use crate::support::{SOON, ensure_holds, finish, send, settled};
@@ -178,7 +180,12 @@ async fn the_monthly_job_is_switched_off_and_one_outside_of_mysql_is_survived() 
     let rename = "RENAME TABLE t_user_health_data TO t_user_health_data_202508";
     // MySQL runs events by default, and one without a start at once.
     let next_month = "EVERY 1 MONTH STARTS CURRENT_TIMESTAMP + INTERVAL 1 MONTH";
-    old.execute(&format!("CREATE EVENT monthly ON SCHEDULE {next_month} DO {rename}")).await?;
+    let event = format!("`{}`.monthly", old.name());
+    // On MySQL, an event of the administrator needs an administrator.
+    let mut definer = MySqlConnection::connect(&world.accounts.url(Account::Adopt)).await?;
+    let create = format!("CREATE EVENT {event} ON SCHEDULE {next_month} DO {rename}");
+    definer.execute(AssertSqlSafe(create)).await?;
+    definer.close().await?;
     fill(&world, &old, "t_user_health_data", "2025-08-01 00:00:00", 2_000).await?;
     let plan = adopted(&world, &old, &["plan"]).await?;
     ensure!(plan.text.contains("switch off event monthly"), "{}", plan.text);

@@ -96,9 +96,14 @@ async fn lock(connection: &mut MySqlConnection) -> anyhow::Result<()> {
 
 async fn switch_off_job(connection: &mut MySqlConnection, plan: &Plan) -> anyhow::Result<()> {
     for event in plan.events.iter().filter(|event| event.is_enabled) {
-        monthly_job::switch_off(connection, &plan.from_database, event).await.with_context(
-            || format!("cannot switch off event {}: the account needs the EVENT right", event.name),
-        )?;
+        let (database, name) = (&plan.from_database, &event.name);
+        monthly_job::switch_off(connection, database, event).await.with_context(|| {
+            // MySQL lets only accounts with SYSTEM_USER change an event of such an account.
+            format!(
+                "cannot switch off event {name}: give the account the EVENT right, or run \
+                 ALTER EVENT `{database}`.`{name}` DISABLE as the event's definer"
+            )
+        })?;
         info!(event = event.name, "event switched off, it renamed the main table every month");
     }
     Ok(())
