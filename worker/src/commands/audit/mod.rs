@@ -1,16 +1,18 @@
 //! `worker audit`: checks that every reading is accounted for. The audit compares the ledger's
 //! equation with Kafka's watermarks, the dead-letter and rejects topics, and the rows.
 //!
-//! `snapshot` and `dead_letters` read the values, `checks` compares them, and `print` prints the
-//! report.
+//! `snapshot` and `dead_letters` read the values, `checks` and `row_checks` compare them, and `print`
+//! prints the report.
 
 mod args;
 mod checks;
 mod dead_letters;
+mod evidence;
 mod finding;
 mod print;
 mod reading_search;
 mod report;
+mod row_checks;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -27,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use args::AuditArgs;
 
-use checks::Evidence;
 use dead_letters::DeadLetterIndex;
+use evidence::Evidence;
 use reading_search::ReadingSearch;
 use report::AuditReport;
 

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::args::AuditArgs;
-use super::checks::Evidence;
 use super::dead_letters;
+use super::evidence::Evidence;
 use super::finding::{Finding, FindingLevel};
 use super::snapshot::{self, StoredIdentity};
 use crate::dead_letter::source::SourceOffset;

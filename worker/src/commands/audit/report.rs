@@ -3,7 +3,8 @@
 use ljwx_ledger::ledger::LedgerRow;
 use serde::Serialize;
 
-use super::checks::{Evidence, check_evidence};
+use super::checks::check_evidence;
+use super::evidence::Evidence;
 use super::finding::{Finding, FindingLevel};
 use super::reading_search::ReadingSearch;
 
@@ -87,7 +88,7 @@ impl PartitionTotals {
         let ends = ends.copied().unwrap_or_default();
         let passed = entry.first_offset..entry.next_offset;
         let letters = evidence.dead_letters.count(entry.partition, &passed);
-        let rows = super::checks::own_rows(evidence, entry.partition).rows;
+        let rows = super::row_checks::own_rows(evidence, entry.partition).rows;
         Self {
             low: ends.low,
             high: ends.high,

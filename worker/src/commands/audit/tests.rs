@@ -3,7 +3,8 @@
 use ljwx_ledger::ledger::LedgerRow;
 use ljwx_service::kafka::topic_reader::Watermarks;
 
-use super::checks::{Evidence, check_evidence};
+use super::checks::check_evidence;
+use super::evidence::Evidence;
 use super::finding::FindingLevel;
 use super::report::AuditReport;
 use super::snapshot::{ExpectedRows, TopicGap};
