@@ -221,21 +221,17 @@ mod tests {
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
-    use super::super::old_row::{Clock, OldRow, read_period, read_reading};
+    use super::super::old_row::{Clock, OldRow, read_period};
     use super::*;
-
-    fn old(id: i64, columns: &[(&'static str, &str)]) -> OldReading {
-        let (zone, now) = (TimeZone::UTC, Timestamp::now());
-        let given = [("device_sn", "A1"), ("timestamp", "2025-09-02 16:09:00")].into_iter();
-        let columns = given.chain(columns.iter().copied());
-        let columns = columns.map(|(name, value)| (name, Some(value.to_owned()))).collect();
-        read_reading(&OldRow { id, columns }, Clock { zone: &zone, now }).unwrap().0
-    }
 
     #[test]
     fn of_old_rows_of_one_identity_the_later_wins_field_by_field() {
-        let first = old(5, &[("heart_rate", "80"), ("stress", "40"), ("sleep", "7")]);
-        let second = old(9, &[("heart_rate", "81"), ("step", "3"), ("phone_number", "139")]);
+        let first =
+            OldReading::of_columns(5, &[("heart_rate", "80"), ("stress", "40"), ("sleep", "7")]);
+        let second = OldReading::of_columns(
+            9,
+            &[("heart_rate", "81"), ("step", "3"), ("phone_number", "139")],
+        );
         let merged = merge(vec![first, second]);
         let row = merged.values().next().unwrap();
         let vitals = &row.row.vitals;
@@ -249,7 +245,7 @@ mod tests {
     fn the_upsert_assigns_its_conditions_last_and_names_each_column_once() {
         for dialect in [Dialect::MariaDb, Dialect::MySql] {
             let statements = AdoptedStatements::new(dialect);
-            let merged = merge(vec![old(5, &[("heart_rate", "80")])]);
+            let merged = merge(vec![OldReading::of_columns(5, &[("heart_rate", "80")])]);
             let texts = statements.upserts(merged.iter(), usize::MAX);
             let (text, rows) = &texts[0];
             assert_eq!((texts.len(), *rows), (1, 1));
@@ -272,7 +268,7 @@ mod tests {
                 (first..).zip(range).map(|(id, rate)| {
                     let rate = rate.map(|rate| rate.to_string());
                     let columns = rate.iter().map(|rate| ("heart_rate", rate.as_str()));
-                    old(id as i64, &columns.collect::<Vec<_>>())
+                    OldReading::of_columns(id as i64, &columns.collect::<Vec<_>>())
                 }).collect()
             };
             let cut = cut.min(rates.len());

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::args::{AdoptArgs, CompareArgs};
 use super::compare_report::{
     ComparisonReport, STORED_COLUMNS, StoredDocument, StoredRow, TableComparison, differences,
-    document_differences,
+    document_differences, stored_columns,
 };
 use super::copy::is_same_table;
 use super::old_row::{Clock, DOCUMENT_COLUMNS, OldReading, OldRow, read_period, read_reading};
@@ -180,15 +180,15 @@ impl Comparison<'_> {
             .collect();
         let query = format!(
             "SELECT device_sn,timestamp,id,last_source,deliveries,{} FROM {MAIN_TABLE} WHERE {}",
-            STORED_COLUMNS.join(","),
+            stored_columns().collect::<Vec<_>>().join(","),
             wanted.join(" OR ")
         );
         // Safe: `sql::literal` has escaped the serial numbers.
         let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut *self.connection).await?;
         let mut stored = HashMap::with_capacity(rows.len());
         for row in &rows {
-            let mut values = Vec::with_capacity(STORED_COLUMNS.len());
-            for index in 0..STORED_COLUMNS.len() {
+            let mut values = Vec::with_capacity(STORED_COLUMNS);
+            for index in 0..STORED_COLUMNS {
                 values.push(text(row, index + 5)?);
             }
             let at = text(row, 1)?.and_then(|at| at.parse::<DateTime>().ok());

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::adopted_rows::ADOPTED_SOURCE;
 use super::old_row::OldReading;
+use crate::mysql::main_table::FIELDS;
 
 /// Most devices and days that a report names, and most groups of serial numbers.
 const NAMED_MAX: usize = 100;
@@ -22,7 +23,7 @@ const ROUNDING: f64 = 1e-6;
 const COLUMNS: [&str; 8] =
     ["table", "compared", "live", "older", "set aside", "missing", "differing", "behind"];
 
-/// The values of a stored row, as text, in the order of [`STORED_COLUMNS`].
+/// The values of a stored row, as text, in the order of [`stored_columns`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredRow {
     pub id: i64,
@@ -31,28 +32,16 @@ pub struct StoredRow {
     pub values: Vec<Option<String>>,
 }
 
-/// Columns of a stored row that are compared.
-pub const STORED_COLUMNS: [&str; 19] = [
-    "user_id",
-    "org_id",
-    "customer_id",
-    "upload_method",
-    "phone_number",
-    "is_deleted",
-    "heart_rate",
-    "blood_oxygen",
-    "temperature",
-    "pressure_high",
-    "pressure_low",
-    "stress",
-    "step",
-    "distance",
-    "calorie",
-    "latitude",
-    "longitude",
-    "altitude",
-    "sleep",
-];
+/// Columns of a stored row that are compared, beside [`FIELDS`].
+const OWN_COLUMNS: [&str; 4] = ["customer_id", "upload_method", "phone_number", "is_deleted"];
+
+/// Number of columns of a stored row that are compared.
+pub const STORED_COLUMNS: usize = OWN_COLUMNS.len() + FIELDS.len();
+
+/// Returns the columns of a stored row that are compared.
+pub fn stored_columns() -> impl Iterator<Item = &'static str> {
+    OWN_COLUMNS.into_iter().chain(FIELDS)
+}
 
 impl StoredRow {
     /// Returns whether no live delivery has merged into the row.
@@ -62,19 +51,19 @@ impl StoredRow {
     }
 }
 
-/// Returns what an old row says, in the order of [`STORED_COLUMNS`]; `None`: nothing.
-fn said(old: &OldReading) -> [Option<String>; STORED_COLUMNS.len()] {
+/// Returns what an old row says, in the order of [`stored_columns`]; `None`: nothing.
+fn said(old: &OldReading) -> [Option<String>; STORED_COLUMNS] {
     let (ids, vitals) = (old.reading.ids(), old.vitals());
     let whole = |value: Option<i32>| value.map(|value| value.to_string());
     let number = |value: Option<f64>| value.map(|value| value.to_string());
     let id = |value: Option<i64>| value.map(|value| value.to_string());
     [
-        id(ids.user_id),
-        id(ids.org_id),
         id(ids.customer_id),
         Some(old.reading.upload_method().as_str().to_owned()),
         old.phone_number.clone(),
         Some(i64::from(old.is_deleted).to_string()),
+        id(ids.user_id),
+        id(ids.org_id),
         whole(vitals.heart_rate),
         whole(vitals.blood_oxygen),
         number(vitals.temperature),
@@ -96,7 +85,7 @@ fn said(old: &OldReading) -> [Option<String>; STORED_COLUMNS.len()] {
 pub fn differences(old: &OldReading, stored: &StoredRow) -> Vec<&'static str> {
     let is_latest = stored.is_adopted() && stored.id == old.id();
     let said = said(old);
-    let columns = STORED_COLUMNS.into_iter().zip(said.iter().zip(&stored.values));
+    let columns = stored_columns().zip(said.iter().zip(&stored.values));
     let differs = columns.filter(|(_, (said, stored))| match (said, stored) {
         (Some(said), Some(stored)) => is_latest && !is_same(said, stored),
         (Some(_), None) => true,
@@ -275,20 +264,8 @@ impl ComparisonReport {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use jiff::tz::TimeZone;
-
     use super::super::adopted_rows::merge;
-    use super::super::old_row::{Clock, OldRow, read_reading};
     use super::*;
-
-    fn old(id: i64, columns: &[(&'static str, &str)]) -> OldReading {
-        let (zone, now) = (TimeZone::UTC, Timestamp::now());
-        let given = [("device_sn", "A1"), ("timestamp", "2025-09-02 16:09:00")].into_iter();
-        let columns = given.chain(columns.iter().copied());
-        let columns = columns.map(|(name, value)| (name, Some(value.to_owned()))).collect();
-        read_reading(&OldRow { id, columns }, Clock { zone: &zone, now }).unwrap().0
-    }
 
     /// Returns the row that these old rows are stored as.
     fn stored(olds: &[OldReading]) -> StoredRow {
@@ -304,8 +281,8 @@ mod tests {
 
     #[test]
     fn the_latest_old_row_is_there_exactly_and_an_earlier_one_is_not_lost() {
-        let first = old(5, &[("heart_rate", "80"), ("temperature", "36.5")]);
-        let second = old(9, &[("heart_rate", "81")]);
+        let first = OldReading::of_columns(5, &[("heart_rate", "80"), ("temperature", "36.5")]);
+        let second = OldReading::of_columns(9, &[("heart_rate", "81")]);
         let row = stored(&[first.clone(), second.clone()]);
         assert!(differences(&second, &row).is_empty(), "36.500 is 36.5");
         assert!(differences(&first, &row).is_empty(), "81 has replaced 80");

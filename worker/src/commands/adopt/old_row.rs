@@ -12,28 +12,16 @@ use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::batch::row::adopted_id;
+use crate::mysql::main_table::FIELDS;
 
-/// Columns of readings that are fields of an item of the same name.
-pub const ITEM_COLUMNS: [&str; 18] = [
-    "device_sn",
-    "timestamp",
-    "customer_id",
-    "org_id",
-    "user_id",
-    "upload_method",
-    "heart_rate",
-    "blood_oxygen",
-    "temperature",
-    "pressure_high",
-    "pressure_low",
-    "stress",
-    "step",
-    "distance",
-    "calorie",
-    "latitude",
-    "longitude",
-    "altitude",
-];
+/// Columns of readings that are fields of an item of the same name, beside [`FIELDS`].
+const OWN_COLUMNS: [&str; 4] = ["device_sn", "timestamp", "customer_id", "upload_method"];
+
+/// Returns the columns of readings that are fields of an item of the same name. Hours of sleep are
+/// none: in an item, they come from the document.
+pub fn item_columns() -> impl Iterator<Item = &'static str> {
+    OWN_COLUMNS.into_iter().chain(FIELDS).filter(|column| *column != "sleep")
+}
 
 /// Columns of documents, with the names of their fields in an item. Those of days come first.
 pub static DOCUMENT_COLUMNS: [(&str, &str); 5] = [
@@ -108,6 +96,16 @@ impl OldReading {
     pub fn vitals(&self) -> Vitals {
         Vitals { sleep: self.sleep, ..*self.reading.vitals() }
     }
+
+    /// Returns the reading of a row with these columns, of one device and one second.
+    #[cfg(test)]
+    pub fn of_columns(id: i64, columns: &[(&'static str, &str)]) -> Self {
+        let (zone, now) = (TimeZone::UTC, Timestamp::now());
+        let given = [("device_sn", "A1"), ("timestamp", "2025-09-02 16:09:00")].into_iter();
+        let columns = given.chain(columns.iter().copied());
+        let columns = columns.map(|(name, value)| (name, Some(value.to_owned()))).collect();
+        read_reading(&OldRow { id, columns }, Clock { zone: &zone, now }).unwrap().0
+    }
 }
 
 /// Fields of an item, in the form of a JSON object.
@@ -180,7 +178,7 @@ pub fn read_reading(
     row: &OldRow,
     clock: Clock<'_>,
 ) -> Result<(OldReading, Vec<SetAside>), SetAside> {
-    let fields = ITEM_COLUMNS.into_iter().filter_map(|name| Some((name, row.get(name)?)));
+    let fields = item_columns().filter_map(|name| Some((name, row.get(name)?)));
     let item = row.item(fields.collect())?;
     let created = row.wall("create_time");
     let instant = |at| clock.zone.to_ambiguous_timestamp(at).compatible().ok();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::old_row::{DOCUMENT_COLUMNS, ITEM_COLUMNS};
+use super::old_row::{DOCUMENT_COLUMNS, item_columns};
 use crate::mysql::main_table::MAIN_TABLE;
 
 /// End of the names of old tables that were put aside in the database of this system.
@@ -62,7 +62,7 @@ impl TableKind {
     /// Returns the columns that are copied, as far as a table has them.
     pub fn columns(self) -> Vec<&'static str> {
         if self.has_readings() {
-            return ITEM_COLUMNS.into_iter().chain(OTHER_COLUMNS).collect();
+            return item_columns().chain(OTHER_COLUMNS).collect();
         }
         let documents = DOCUMENT_COLUMNS.iter().map(|(column, _)| *column);
         let documents =
