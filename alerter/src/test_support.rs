@@ -1,13 +1,10 @@
 //! Readings, rules, notices and accounts for tests.
 
-use std::collections::BTreeSet;
-
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::engine::Silence;
 use crate::engine::episode::{Transition, TransitionKind};
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
@@ -74,29 +71,14 @@ pub fn object(value: Value) -> Map<String, Value> {
 
 /// Returns a notice of an opening: a critical heart rate of 133, above the allowed 120.
 pub fn notice() -> Notice {
+    let wall = "2025-09-02T12:00:00".parse().expect("a time");
     Notice {
-        transition: TransitionKind::Opened,
-        severity: Severity::Critical,
-        flapping: false,
-        vital: Vital::HeartRate,
         value: Some(133.0),
         bound: Some(120.0),
-        eased: false,
-        goes_on: None,
-        silence: Silence::default(),
         device_sn: "A1".into(),
         user: "A1".into(),
-        ward: None,
-        wall: "2025-09-02T12:00:00".parse().expect("a time"),
         text: "心率 133".into(),
-        delayed: false,
-        repeat: false,
-        test: false,
-        since: None,
-        plain_fields: BTreeSet::new(),
-        digest_of: None,
-        beside: Vec::new(),
-        routing: None,
+        ..Notice::new(TransitionKind::Opened, Severity::Critical, Vital::HeartRate, wall)
     }
 }
 
