@@ -18,7 +18,7 @@ E2E_THREADS := --test-threads=6
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist configuration
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-peaks bench-telemetry bench-takeover scaling-drill install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool deploy-check dist configuration
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,10 @@ bench-telemetry: install  ## The cost of spans for the gateway and the worker
 bench-takeover: install  ## Time until others store and alert for a killed replica, 20 kills; saves the figures
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench takeover --save $(ARGS)
+
+scaling-drill: install  ## Workers added and removed by lag, as Kubernetes would, while load rises and falls, in 10 min; saves the figures
+	cargo build --release --workspace --bins
+	STACK_BINLOG=1 $(ALONE) $(STACK) run -- target/release/bench scaling --save $(ARGS)
 
 install:  ## Install missing servers and build tools
 	$(STACK) install

@@ -90,8 +90,8 @@ GRANT DELETE ON ljwx.t_alert_silence TO 'ljwx_erase'@'%';
 GRANT DELETE ON ljwx.t_alert_recipient_address TO 'ljwx_erase'@'%';
 GRANT DELETE ON ljwx.t_device_message TO 'ljwx_erase'@'%';
 -- `worker adopt`, until the tables of an earlier server are adopted. EVENT finds and switches off the monthly job,
--- TRIGGER finds triggers, and PROCESS names the sessions for which the cut-over waits. CREATE, ALTER, DROP and INSERT
--- rename tables.
+-- TRIGGER and SHOW VIEW find triggers and views, and PROCESS names the sessions for which the cut-over waits. CREATE,
+-- ALTER, DROP and INSERT rename tables.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, EVENT, TRIGGER ON ljwx.* TO 'ljwx_adopt'@'%';
-GRANT SELECT, INSERT, CREATE, ALTER, DROP, EVENT, TRIGGER ON ljwx_platform.* TO 'ljwx_adopt'@'%';
+GRANT SELECT, INSERT, CREATE, ALTER, DROP, EVENT, TRIGGER, SHOW VIEW ON ljwx_platform.* TO 'ljwx_adopt'@'%';
 GRANT PROCESS ON *.* TO 'ljwx_adopt'@'%';

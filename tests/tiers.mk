@@ -18,10 +18,10 @@ CHECK := \
   worker::audit::a_healthy_run_holds_in_every_view \
   worker::redis::an_outage_leaves_no_device_stale \
   faults::servers_lost::broker_stopped_means_503_with_retry_after_and_no_200_without_a_record \
-  alerter::alerts::a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing \
+  alerter::alerts::a_breach_is_notified_once_its_end_once_and_a_restart_repeats_nothing \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
   alerter::outbox::a_message_whose_answer_was_lost_is_received_once \
-  alerter::people::wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else \
+  alerter::people::wearer_and_managers_are_notified_by_their_tenant_s_accounts_and_nobody_else \
   gateway::traces::one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert
 
 # `make test` runs these on MySQL as well: every statement once, and all that the two servers do differently (upserts,
@@ -35,13 +35,15 @@ MYSQL := \
   alerter::cases::rules:: \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
   alerter::faults::a_refused_row_costs_itself_alone_and_its_message_goes_out \
-  alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice \
+  alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_notified_twice \
   alerter::no_data:: \
+  alerter::operators::a_retry_skips_what_comes_too_late_and_a_drop_needs_no_log \
   alerter::operators::a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown \
   alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \
   alerter::routing::one_message:: \
+  alerter::routing::refused_by_all:: \
   alerter::routing::rerouted:: \
   alerter::routing::routed_again:: \
   alerter::alerts:: \
@@ -77,7 +79,7 @@ SOAK := \
   adopt::killed:: \
   alerter::replicas::commits::replicas_killed_again_and_again_at_their_commits_notify_once \
   alerter::replicas::crash:: \
-  alerter::faults::a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_told_as_late \
+  alerter::faults::a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_notified_as_late \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \
   faults::disk::a_full_disk_is_waited_out \
   faults::disk::files_that_may_not_grow_are_waited_out \

@@ -101,7 +101,7 @@ fn reading(number: usize, devices: usize) -> Reading {
 }
 
 /// Returns the time to evaluate `count` readings from number `next` on.
-fn judging(engine: &mut Engine, next: &mut usize, devices: usize, count: u64) -> Duration {
+fn evaluating(engine: &mut Engine, next: &mut usize, devices: usize, count: u64) -> Duration {
     let mut left = usize::try_from(count).unwrap_or(usize::MAX);
     let mut spent = Duration::ZERO;
     while left > 0 {
@@ -129,10 +129,10 @@ fn evaluation(criterion: &mut Criterion) {
         engine.realign(0);
         let mut next = 0;
         // Every device is known before the clock starts.
-        judging(&mut engine, &mut next, devices, 2 * devices as u64);
+        evaluating(&mut engine, &mut next, devices, 2 * devices as u64);
         let name = BenchmarkId::new("50 rules, 1 % in breach", format!("{devices} devices"));
         group.bench_function(name, |bencher| {
-            bencher.iter_custom(|count| judging(&mut engine, &mut next, devices, count));
+            bencher.iter_custom(|count| evaluating(&mut engine, &mut next, devices, count));
         });
     }
     group.finish();

@@ -41,7 +41,7 @@ use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::shared_state::SharedState;
 use crate::pipeline::waiting_partitions::HoldReasons;
 use crate::pipeline::{DELIVERIES_MAX, Pipeline};
-use crate::rules::loading::change_listener::{self, RuleChanges};
+use crate::rules::loading::change_listener;
 use crate::rules::loading::reload::RuleReloader;
 use crate::rules::loading::shrinkage::SourceGuard;
 use crate::rules::loading::source::{self, RuleSource};
@@ -74,16 +74,17 @@ impl App {
         let source = rule_source(config, &pool)?;
         let essential = EssentialTasks::new();
         let operators = config.operators.build(&essential, stop)?;
-        let changes = match &redis {
-            Some(redis) => {
-                change_listener::start(redis, &essential, stop).context("--redis-url")?
-            }
-            None => RuleChanges::default(),
-        };
+        let (edit, edits) = watch::channel(());
+        let subscription_refused = Arc::default();
+        if let Some(redis) = &redis {
+            let refused = Arc::clone(&subscription_refused);
+            change_listener::start(redis, edit, refused, &essential, stop)
+                .context("--redis-url")?;
+        }
         let shrinkage = SourceGuard::new(config.allow_no_rules);
-        let told = operators.clone();
+        let operator_events = operators.clone();
         let on_shrunk = Box::new(move |text| {
-            told.notify(OperatorEvent::about("rules_shrunk", text, Timestamp::now()));
+            operator_events.notify(OperatorEvent::about("rules_shrunk", text, Timestamp::now()));
         });
         let rules = RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk);
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
@@ -92,8 +93,8 @@ impl App {
         let owner = format!("{}:{}", host_name(), std::process::id());
         let shared = SharedState {
             ledger: Ledger::new(pool.clone(), GroupKind::Alerter, group, topic, owner),
-            rules: rules.start(config.rules_interval, changes.edits, &essential, stop),
-            subscription_refused: changes.refused,
+            rules: rules.start(config.rules_interval, edits, &essential, stop),
+            subscription_refused,
             silences: ActiveSilences::start(pool.clone(), &essential, stop),
             bindings: DeviceBindings::new(pool.clone()),
             directory: Arc::new(Directory::new(pool, config.wechat.accounts())),
@@ -173,7 +174,7 @@ impl App {
             directory: Arc::clone(&self.shared.directory),
             platforms: self.platforms.clone(),
             device_messages: device_message::columns(pool.clone()),
-            gates: Arc::clone(&self.shared.accounts),
+            accounts: Arc::clone(&self.shared.accounts),
             recipient_per_minute: self.config.recipient_messages_per_minute,
             silences: self.shared.silences.clone(),
             operators: self.shared.operators.clone(),

@@ -24,6 +24,7 @@ use crate::commands::silence::SilenceCommand;
 use crate::engine::DeviceLimits;
 use crate::health::monitor::MonitorArgs;
 use crate::notify::operator_events::OperatorsArgs;
+use crate::notify::outbox::milliseconds;
 use crate::notify::wechat::WechatArgs;
 
 /// Evaluate readings by rules, record alerts in MySQL and notify people by WeChat.
@@ -138,11 +139,8 @@ const FORGET_MIN: Duration = Duration::from_secs(3600);
 impl RunConfig {
     /// Returns the limits of the devices that a replica remembers.
     pub fn device_limits(&self) -> DeviceLimits {
-        let forget_after_ms = i64::try_from(self.forget_devices_after.as_millis());
-        DeviceLimits {
-            forget_after_ms: forget_after_ms.unwrap_or(i64::MAX),
-            devices_max: self.devices_max,
-        }
+        let forget_after_ms = milliseconds(self.forget_devices_after);
+        DeviceLimits { forget_after_ms, devices_max: self.devices_max }
     }
 
     fn validate(&self, problems: &mut Problems) {
@@ -226,9 +224,7 @@ mod tests {
     #[test]
     fn the_documented_settings_and_exit_codes_are_those_of_the_commands() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        reference::hold_settings::<Config>(&docs.join("configuration.md")).unwrap();
-        let commands = std::fs::read_to_string(docs.join("commands.md")).unwrap();
-        reference::hold_exit_codes::<Config>(&commands).unwrap();
+        reference::hold_documents::<Config>(&docs).unwrap();
     }
 
     #[test]

@@ -21,14 +21,8 @@ fn main() -> ExitCode {
         Config::Recipients(command) => run(command.run()),
         Config::Accounts(command) => run(accounts::run(&command)),
         Config::SendTest(config) => run(send_test::run(&config)),
-        Config::Silence(command) => ljwx_service::lifecycle::run(
-            || command.tables().telemetry.init(ljwx_alerter::SERVICE),
-            async |_, _| command.run().await,
-        ),
-        Config::Report(config) => ljwx_service::lifecycle::run(
-            || config.tables.telemetry.init(ljwx_alerter::SERVICE),
-            async |_, stop| config.run(stop).await,
-        ),
+        Config::Silence(command) => run(command.run()),
+        Config::Report(config) => run(config.run()),
         Config::Outbox(config) => run(config.run()),
         Config::Completions(config) => config.print::<Config>(),
     }

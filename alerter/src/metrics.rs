@@ -73,7 +73,7 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
     name: "alerter",
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
-        (READINGS, "outcome", &["evaluated", "late", "ahead_of_clock", "undecodable"]),
+        (READINGS, "outcome", &["evaluated", "late", "ahead_of_clock", "undecodable", "moved"]),
         (DEAD_LETTERS, "class", &["undecodable", "tombstone"]),
         (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (OPERATOR_EVENTS, "outcome", &["sent", "retried", "lost"]),

@@ -5,8 +5,7 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::engine::episode::{Transition, TransitionKind};
-use crate::mysql::alert_rows::EpisodeKey;
+use crate::engine::episode::{EpisodeKey, Transition, TransitionKind};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::Notification;
 use crate::notify::wechat::{Account, AccountKind, FieldMap};

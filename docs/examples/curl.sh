@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sends the bodies of a folder until the gateway has them: curl.sh URL FOLDER
 #
-# A body is a file FOLDER/NAME.json. A stored body is deleted, one that is refused for good goes to
-# FOLDER/refused. All others stay and are sent again. Needs bash, curl and gzip.
+# A body is a file FOLDER/NAME.json. A stored body is deleted, one that is refused for good, or of which
+# a reading is, goes to FOLDER/refused. All others stay and are sent again. Needs bash, curl and gzip.
 set -euo pipefail
 
 (($# == 2)) || { echo "usage: curl.sh URL FOLDER" >&2 && exit 2; }
@@ -17,6 +17,7 @@ trap 'rm -rf -- "$WORK"' EXIT
 # post FILE: sends one body, and prints the status; 000 without an answer.
 post() {
   : >"$WORK/head"
+  : >"$WORK/answer"
   gzip -c "$1" >"$WORK/body"
   curl -sS --max-time "$ATTEMPT_SECONDS_MAX" -o "$WORK/answer" -D "$WORK/head" -w '%{http_code}' \
     -H 'Content-Type: application/json' -H 'Content-Encoding: gzip' --data-binary "@$WORK/body" \
@@ -36,12 +37,16 @@ for body in "$FOLDER"/*.json; do
   pause=1
   while true; do
     STATUS=$(post "$body")
-    case $STATUS in
+    # Only the gateway's own answer settles a body: the login page of a network says 200 as well.
+    settled=$STATUS
+    [[ $STATUS == 413 ]] || grep -q '"request_id"' "$WORK/answer" || settled=no
+    [[ $settled != 200 ]] || grep -q '"error": *0[,}]' "$WORK/answer" || settled=partly
+    case $settled in
       200)
         rm -- "$body"
         break
         ;;
-      400 | 413 | 422) # the body is at fault: sent again, it would be refused again
+      partly | 400 | 413 | 422) # the body is at fault: sent again, it would be refused again
         echo "refused for good: $body: $(cat "$WORK/answer")" >&2
         mkdir -p "$FOLDER/refused"
         mv -- "$body" "$FOLDER/refused/"
@@ -52,8 +57,8 @@ for body in "$FOLDER"/*.json; do
         exit 1
         ;;
       *) # 408, 429, 503, no answer, and all else: the body stays
-        after=$(sed -n 's/^[Rr]etry-[Aa]fter: *\([0-9]\{1,5\}\).*/\1/p' "$WORK/head")
-        wait_longer "${after:-$pause}"
+        after=$(sed -n '/^[Rr]etry-[Aa]fter: *[0-9]/{s/^[^0-9]*\([0-9]\{1,4\}\).*/\1/p;q;}' "$WORK/head")
+        wait_longer "$((10#${after:-$pause}))"
         pause=$((pause * 2 < PAUSE_SECONDS_MAX ? pause * 2 : PAUSE_SECONDS_MAX))
         ;;
     esac

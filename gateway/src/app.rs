@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::http::{ConnectionMetrics, HttpServer, ServerStop};
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admission::kafka_gate::KafkaGate;
+use crate::admission::limits::LARGE_BODIES_MAX;
 use crate::admission::shared_bucket::SharedBucket;
 use crate::config::{Config, FLUSH_RESERVE};
 use crate::http::read_body::BodyReader;
-use crate::http::{ROUTES, Routes};
+use crate::http::{CLOCK_MIN, ROUTES, Routes};
 use crate::ingest::Ingest;
 use crate::metrics::{
     CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, PRODUCER_RESTARTS, REJECTS_BYTES_MAX, REQUESTS,
@@ -66,6 +68,7 @@ impl App {
                     rejects_topic: config.kafka.rejects_topic.clone(),
                 },
                 rejects: config.protection.rejects(),
+                large_bodies: Semaphore::new(LARGE_BODIES_MAX),
                 zone: config.zone.zone.clone(),
             },
             kafka: kafka.clone(),
@@ -165,6 +168,9 @@ fn ready(
     Arc::new(move || {
         if not_ready.load(Ordering::Relaxed) {
             return Err("draining".into());
+        }
+        if Timestamp::now() < CLOCK_MIN {
+            return Err(format!("the clock of this host shows a time before {CLOCK_MIN}, set it"));
         }
         match topics.reason() {
             Some(reason) => Err(reason),

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use ljwx_reading::{FIELD_DROPPED, Reading, Rejection, wire};
 use ljwx_service::kafka::producer::publisher::PublishError;
 use metrics::counter;
+use tokio::sync::Semaphore;
 
 use crate::admission::byte_budget::BodyReservation;
 use crate::admission::shared_bucket::SharedBucket;
@@ -99,19 +100,20 @@ impl IngestResult {
     }
 }
 
-/// Work on bodies above this size runs outside the runtime's async threads, so that other requests
-/// do not wait.
+/// Bodies above this size are large. Work on them runs outside the runtime's async threads, so that
+/// other requests do not wait.
 const OFF_THREAD_BYTES: usize = 64 * 1024;
 
 /// Bytes of a reject beside its value: key, headers and Kafka's own.
 const REJECT_OVERHEAD_BYTES: usize = 512;
 
 /// Publishes bodies to Kafka.
-#[derive(Clone)]
 pub struct Ingest {
     pub records: RecordPublisher,
     /// Bytes of rejects that may be published.
     pub rejects: SharedBucket,
+    /// A permit for each large body that may be worked on.
+    pub large_bodies: Semaphore,
     pub zone: TimeZone,
 }
 
@@ -125,18 +127,18 @@ impl Ingest {
         request: &RequestSpan,
     ) -> Result<IngestResult, IngestError> {
         let enqueue = || self.enqueue(content, policy, received_at, request);
-        off_thread(content.bytes(), enqueue)?.confirmed().await
+        self.off_thread(content.bytes(), enqueue).await?.confirmed().await
     }
 
     /// Parses one body, which holds a part of the budget, and publishes nothing.
-    pub fn dry_run(
+    pub async fn dry_run(
         &self,
         content: BodyContent<'_>,
         received_at: Timestamp,
         held: BodyReservation,
     ) -> Result<IngestResult, IngestError> {
         let context = BodyContext { zone: &self.zone, received_at };
-        let body = off_thread(content.bytes(), || parse_body(content, &context));
+        let body = self.off_thread(content.bytes(), || parse_body(content, &context)).await;
         let body = body.ok_or(IngestError::Empty)?;
         counter!(DRY_RUNS).increment(1);
         let mut result = IngestResult { malformed: body.malformed, ..IngestResult::default() };
@@ -154,6 +156,16 @@ impl Ingest {
             }
         }
         Ok(IngestResult { echo: Some(Echo { values, held }), ..result })
+    }
+
+    /// Runs work on a body of this size, outside the runtime's async threads if the body is large.
+    pub async fn off_thread<T>(&self, bytes: usize, work: impl FnOnce() -> T) -> T {
+        if bytes <= OFF_THREAD_BYTES {
+            return work();
+        }
+        // The semaphore is never closed.
+        let _permit = self.large_bodies.acquire().await;
+        tokio::task::block_in_place(work)
     }
 
     /// Parses the body and passes its records to the producer.
@@ -214,11 +226,6 @@ impl Ingest {
         }
         reserved.map(|()| bytes)
     }
-}
-
-/// Runs work on a body of this size, outside the runtime's async threads if the body is large.
-pub fn off_thread<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > OFF_THREAD_BYTES { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The records that a body needs.

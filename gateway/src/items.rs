@@ -132,6 +132,7 @@ fn parse_items<'a>(found: &[BodyItem<'a>], context: &BodyContext<'_>) -> Vec<Par
             received_at: context.received_at,
             index,
             ids: item.ids,
+            id_warnings: &item.id_warnings,
         };
         let parsed = match &item.rejection {
             Some(rejection) => Err(rejection.clone()),

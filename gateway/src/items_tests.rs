@@ -78,6 +78,42 @@ fn ids_beside_the_data_go_with_each_of_its_items() {
 }
 
 #[test]
+fn an_unusable_id_beside_the_data_warns_every_reading_that_has_none_of_its_own() {
+    let own = item("B", 70).replacen('{', r#"{"customer_id":7,"#, 1);
+    let inner = format!(r#"{{"org_id":-1,"data":[{},{own}]}}"#, item("A", 70));
+    let body = format!(r#"{{"customer_id":"abc","org_id":5,"data":{inner}}}"#);
+    let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
+    let warned: Vec<Vec<(&str, &str)>> = parsed
+        .items
+        .iter()
+        .map(|item| {
+            let Parsed::Accepted(reading) = &item.parsed else { panic!("{parsed:?}") };
+            assert_eq!(reading.ids().org_id, Some(5));
+            reading.warnings().iter().map(|warning| (&*warning.field, &*warning.raw)).collect()
+        })
+        .collect();
+    let org_id = ("org_id", "-1");
+    assert_eq!(warned, [vec![org_id, ("customer_id", r#""abc""#)], vec![org_id]]);
+}
+
+#[test]
+fn an_unusable_id_beside_the_data_is_one_short_warning_at_however_many_levels_it_stands() {
+    let long = "9".repeat(2 * WARNING_RAW_BYTES_MAX);
+    let long = long.as_str();
+    // The ids of the levels, the one nearest to the item first.
+    for (ids, warnings) in [([long; 4], 1), (["x", "8", long, "x"], 1), (["8", long, "x", "x"], 0)]
+    {
+        let within = |body: String, id: &&str| format!(r#"{{"user_id":"{id}","data":{body}}}"#);
+        let body = ids.iter().fold(item("A", 70), within);
+        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
+        let Parsed::Accepted(reading) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
+        assert_eq!(reading.warnings().len(), warnings, "{:?}", reading.warnings());
+        assert!(reading.warnings().iter().all(|warning| warning.raw.len() < 100));
+        assert!(!parsed.items[0].is_kept(), "the item does not hold the text");
+    }
+}
+
+#[test]
 fn an_empty_body_is_none_and_a_malformed_one_is_its_own_item() {
     assert!(parse(BodyContent::Open(b" ")).is_none());
     assert!(parse(BodyContent::Open(b"{}")).is_none());

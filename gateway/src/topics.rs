@@ -2,7 +2,7 @@
 
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_safety::state::TopicRole;
-use ljwx_service::kafka::topic_safety::watch::{TopicSafety, TopicWatch, WatchedTopic};
+use ljwx_service::kafka::topic_safety::watch::{TopicSafety, WatchedTopic, start};
 use ljwx_service::lifecycle::EssentialTasks;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +16,5 @@ pub fn watch(
     let topics =
         [(&kafka.readings_topic, TopicRole::Readings), (&kafka.rejects_topic, TopicRole::Rejects)];
     let topics = topics.map(|(name, role)| WatchedTopic { name: name.clone(), role, record_bytes });
-    let watch = TopicWatch::new(kafka, "gateway-check", topics.into())?;
-    let safety = watch.safety();
-    essential.spawn("the watch of topics", stop, watch.run(stop.clone()));
-    Ok(safety)
+    start(kafka, "gateway-check", topics.into(), essential, stop)
 }

@@ -6,7 +6,7 @@
     conformance.py payload URL FILE      sends FILE as a dry run and explains each remark
 
 It needs Python 3.9 or later and nothing else. The exit code is 0 if every example holds or the body has
-no remark, 1 if not, and 2 if the gateway does not answer or a file cannot be read.
+no remark, 1 if not, and 2 if the gateway does not answer, takes no request now or a file cannot be read.
 """
 
 import argparse
@@ -15,11 +15,19 @@ import http.client
 import json
 import re
 import sys
+import time
 import urllib.parse
 from pathlib import Path
 
 API = "/v1/readings"
+CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 TIMEOUT_SECONDS = 15
+
+# Statuses that say nothing about a request, of the gateway or of a proxy. It is sent again, after Retry-After.
+NOT_NOW = (408, 429, 502, 503, 504)
+ATTEMPTS_MAX = 5
+PAUSE_SECONDS = 2
+PAUSE_SECONDS_MAX = 60
 
 # Files of worked examples. Beside this file in a package, in the next folder in the repository.
 CASE_FILES = ("cases.json", "gateway_cases.json")
@@ -46,7 +54,7 @@ EXPLANATIONS = {
     "unavailable": ("the service cannot take bodies now: try again later", "服务现在不能接收：请稍后再试"),
     "not_found": ("no such path: check the address", "没有这个路径：请检查地址"),
     "method_not_allowed": ("the method must be POST", "方法必须是 POST"),
-    "too_deep": ("rejected: data inside data more than 4 times", "拒收：data 之中的 data 多于 4 层"),
+    "too_deep": ("rejected: more than 4 levels of data", "拒收：data 多于 4 层"),
     "invalid_item": ("rejected: not a JSON object", "拒收：不是 JSON 对象"),
     "missing_device_sn": ("rejected: send the serial number as device_sn",
                           "拒收：请用 device_sn 发送序列号"),
@@ -69,7 +77,7 @@ EXPLANATIONS = {
 
 
 class Unusable(Exception):
-    """The gateway does not answer, or a file cannot be read."""
+    """The gateway does not answer, takes no request now, or a file cannot be read."""
 
 
 class Answer:
@@ -92,12 +100,32 @@ class Answer:
 
 
 def send(url, method, target, headers, body):
+    """Sends one request until the gateway takes it."""
+    for attempt in range(ATTEMPTS_MAX):
+        answer = exchange(url, method, target, headers, body)
+        if answer.status not in NOT_NOW:
+            return answer
+        if attempt + 1 < ATTEMPTS_MAX:
+            after = answer.headers.get("retry-after", "")
+            time.sleep(min(int(after) if after.isdecimal() else PAUSE_SECONDS, PAUSE_SECONDS_MAX))
+    raise Unusable(f"{url} takes no request now: status {answer.status}")
+
+
+def address_of(url):
+    """Returns the parts of an address."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in CONNECTIONS and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    raise Unusable(f"{url} is no address such as https://ingest.example.com")
+
+
+def exchange(url, method, target, headers, body):
     """Sends one request on a connection of its own."""
-    parts = urllib.parse.urlsplit(url)
-    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-    if parts.scheme not in kinds or not parts.hostname:
-        raise Unusable(f"{url} is no address such as https://ingest.example.com")
-    connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+    parts = address_of(url)
+    connection = CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(method, parts.path.rstrip("/") + target, body=body or None, headers=headers)
         return Answer(connection.getresponse())
@@ -113,7 +141,10 @@ def read_cases(folder):
     folders = [Path(folder)] if folder else [here, here.parent / "cases"]
     for place in folders:
         if all((place / name).is_file() for name in CASE_FILES):
-            files = [json.loads((place / name).read_text("utf-8")) for name in CASE_FILES]
+            try:
+                files = [json.loads((place / name).read_text("utf-8")) for name in CASE_FILES]
+            except (OSError, ValueError) as error:
+                raise Unusable(f"{place}: {error}") from error
             return [case for file in files for case in file["cases"]]
     raise Unusable(f"no {' and '.join(CASE_FILES)} in {' or '.join(map(str, folders))}")
 
@@ -264,6 +295,8 @@ def payload(options):
         raise Unusable(f"{options.file}: {error}") from error
     headers = {"Content-Type": "application/json"}
     answer = send(options.url, "POST", API + "?dry_run=true", headers, body)
+    if "request_id" not in answer.json:
+        raise Unusable(f"{options.url} is no gateway: status {answer.status}")
     if answer.status == 200 and answer.json.get("dry_run") is not True:
         raise Unusable("this gateway knows no dry run: the body was stored")
     remarks = list(answer.results())

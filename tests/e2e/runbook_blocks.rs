@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::prometheus::deploy_folder;
 use ljwx_tests::repo::markdown::{self, Block};
+use ljwx_tests::stack::accounts::Account;
 use ljwx_tests::stack::launch::program_folder;
 use ljwx_tests::stack::world::{TIME_ZONE, World};
 use tokio::process::Command;
@@ -34,7 +35,10 @@ pub fn variables(world: &World) -> Result<Variables> {
     Ok(vec![
         ("PATH", path),
         ("KAFKA_BROKERS", world.stack.kafka_brokers.clone()),
-        ("MYSQL_URL", world.database.url().to_owned()),
+        ("MYSQL_URL", world.accounts.url(Account::Operator)),
+        // Kafka of the stack knows no accounts.
+        ("MIGRATE_KAFKA_SET", "security.protocol=plaintext".to_owned()),
+        ("MIGRATE_MYSQL_URL", world.accounts.url(Account::Migrate)),
         ("REDIS_URL", world.stack.redis_url.clone()),
         ("READINGS_TOPIC", world.readings_topic.clone()),
         ("REJECTS_TOPIC", world.rejects_topic.clone()),

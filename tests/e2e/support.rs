@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::{self, wall_time};
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka::{self, Record};
+use ljwx_tests::clients::redis::Cache;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::fleet::{Fleet, Report, Settings, TENANT};
 use ljwx_tests::stack::process::Service;
@@ -33,20 +35,42 @@ const LOAD: Duration = Duration::from_secs(10);
 /// The minute of the readings' times.
 pub const AT: &str = "2025-09-02 16:09";
 
-/// Starts a gateway in a new world.
-pub async fn gateway(name: &str) -> Result<(World, Service)> {
+/// Returns the present time in seconds, for readings.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Creates a world beside others, with its tables and topics.
+pub async fn world(name: &str) -> Result<World> {
     let world = World::shared(name).await?;
     world.migrate().await?;
+    Ok(world)
+}
+
+/// Creates a world with a rule on high heart rates, and starts a WeChat for its messages.
+pub async fn seeded(name: &str) -> Result<(World, FakeWechat)> {
+    let world = world(name).await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    Ok((world, FakeWechat::start().await?))
+}
+
+/// Starts a gateway in a new world.
+pub async fn gateway(name: &str) -> Result<(World, Service)> {
+    let world = world(name).await?;
     let gateway = world.gateway().start().await?;
     Ok((world, gateway))
 }
 
 /// Starts a gateway and a worker in a new world.
 pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
     Ok((world, gateway, worker))
+}
+
+/// Starts a gateway, and an alerter that sends to `wechat`.
+pub async fn alerting(world: &World, wechat: &FakeWechat) -> Result<(Service, Service)> {
+    tokio::try_join!(world.gateway().start(), world.alerter(wechat).start())
 }
 
 /// Ends the services, which must exit with 0, and removes the world.
@@ -63,16 +87,54 @@ pub async fn finish<const COUNT: usize>(world: World, services: [Service; COUNT]
 pub async fn send(gateway: &Service, device: &str, at: &str, rates: &[i32]) -> Result<()> {
     let item = |(second, rate): (usize, &i32)| json!({"deviceSn": device, "heart_rate": rate, "timestamp": format!("{at}:{second:02}")});
     let items: Vec<Value> = rates.iter().enumerate().map(item).collect();
+    send_items(gateway, &items).await
+}
+
+/// Sends items in one body, of which each must be accepted.
+pub async fn send_items(gateway: &Service, items: &[Value]) -> Result<()> {
     let body = json!({ "data": items }).to_string();
     let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
-    ensure!(answer.json["details"]["success"] == rates.len(), "{}", answer.text);
+    ensure!(answer.json["details"]["success"] == items.len(), "{}", answer.text);
     Ok(())
 }
 
 /// Waits until the workers have processed every record sent so far.
 pub async fn settled(world: &World) -> Result<()> {
-    eventually(RECOVERED_WITHIN, "the workers pass every record", || async {
+    settled_within(world, RECOVERED_WITHIN).await
+}
+
+/// Like [`settled`], for records that may take `limit`.
+pub async fn settled_within(world: &World, limit: Duration) -> Result<()> {
+    eventually(limit, "the workers pass every record", || async {
         Ok((world.lag().await? == 0).then_some(()))
+    })
+    .await
+}
+
+/// Waits until a table has this many rows.
+pub async fn rows(world: &World, table: &str, count: i64) -> Result<()> {
+    eventually(SOON, &format!("{count} rows in {table}"), || async {
+        let found = world.database.count(table).await?;
+        ensure!(found == count, "there are {found}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Waits until Redis shows a device's reading of this time.
+pub async fn shown(cache: &Cache, device: &str, time: &str) -> Result<()> {
+    eventually(RECOVERED_WITHIN, &format!("{device} is shown at {time}"), || async {
+        Ok((cache.newest_time(device).await?.as_deref() == Some(time)).then_some(()))
+    })
+    .await
+}
+
+/// Waits until a service's `/readyz` has this status and names this reason.
+pub async fn readyz(service: &Service, status: u16, reason: &str, limit: Duration) -> Result<()> {
+    eventually(limit, &format!("/readyz is {status}: {reason}"), || async {
+        let answer = http::get(&service.admin("/readyz")).await?;
+        ensure!(answer.status == status && answer.text.contains(reason), "{}", answer.text);
+        Ok(Some(()))
     })
     .await
 }
@@ -120,7 +182,16 @@ pub fn last_release_of(program: &str) -> Result<PathBuf> {
 
 /// Runs `worker audit` and returns its exit code and its report.
 pub async fn audit(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-    let done = world.launch("worker", &[&["audit", "--json"], arguments].concat()).finish().await?;
+    json_of(world, "audit", arguments).await
+}
+
+/// Runs a command of the worker that reports as JSON, and returns its exit code and its report.
+pub async fn json_of(
+    world: &World,
+    command: &str,
+    arguments: &[&str],
+) -> Result<(Option<i32>, Value)> {
+    let done = world.launch("worker", &[&[command, "--json"], arguments].concat()).finish().await?;
     // Log lines follow the report.
     let report = serde_json::Deserializer::from_str(&done.text).into_iter().next();
     let report = report.transpose().unwrap_or_default();
@@ -232,9 +303,17 @@ pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
 }
 
 /// Waits until the alerter has evaluated every record sent so far.
-pub async fn judged(world: &World) -> Result<()> {
+pub async fn evaluated(world: &World) -> Result<()> {
     eventually(SOON, "the alerter passes every record", || async {
         Ok((world.alerter_lag().await? == 0).then_some(()))
+    })
+    .await
+}
+
+/// Waits until an alerter has sent operators this event.
+pub async fn operators_get(alerter: &Service, event: &str, within: Duration) -> Result<()> {
+    eventually(within, &format!("operators hear {event}"), || async {
+        Ok(alerter.output().contains(event).then_some(()))
     })
     .await
 }

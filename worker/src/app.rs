@@ -246,7 +246,7 @@ impl<'a> Connected<'a> {
         let (config, background) = (self.config, &self.background);
         let (ledger, redis) = (self.ledger.clone(), self.redis.clone());
         let bindings = self.bindings.clone();
-        let (consumption_state, gate_end) = watch::channel(ConsumptionState::Unknown);
+        let (consumption_state, receiver) = watch::channel(ConsumptionState::Unknown);
         let watch = ServerMonitor {
             group_watch: GroupMonitor::new(&config.kafka, ledger, redis, bindings, "worker-watch")
                 .context("cannot create the clients of the watch; look at --kafka-set")?,
@@ -258,7 +258,7 @@ impl<'a> Connected<'a> {
         };
         self.essential.spawn("the server monitor", background, watch.run(background.clone()));
         self.watch_topics()?;
-        Ok(gate_end)
+        Ok(receiver)
     }
 
     /// Watches the readings and the dead letters. Storing continues with unsafe topics.
@@ -291,14 +291,16 @@ impl<'a> Connected<'a> {
             None => self.pool.clone(),
         };
         let days = config.retention_days;
-        let months = monthly_partitions::maintain_loop(pool.clone(), zone, days, stop.clone());
+        let months =
+            monthly_partitions::maintain_loop(pool.clone(), zone.clone(), days, stop.clone());
         self.essential.spawn("the maintenance of monthly partitions", stop, months);
         if let Some(days) = config.daily_retention_days {
-            let removal = retention::remove_old_days(pool.clone(), days, stop.clone());
+            let removal =
+                retention::remove_old_days(pool.clone(), zone.clone(), days, stop.clone());
             self.essential.spawn("the removal of daily documents", stop, removal);
         }
         if let Some(days) = config.weekly_retention_days {
-            let removal = retention::remove_old_weeks(pool, days, stop.clone());
+            let removal = retention::remove_old_weeks(pool, zone, days, stop.clone());
             self.essential.spawn("the removal of weekly documents", stop, removal);
         }
         Ok(())

@@ -31,8 +31,9 @@ const FIRST_PARTITION: i32 = 0;
 /// Time that a watch waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest time for which one reading is looked for. Then the next one is sent.
-const LOOK_FOR: Duration = Duration::from_secs(30);
+/// Longest time for which one reading is looked for, as long as the rule `CanaryNotVisible` allows.
+/// The next one overwrites its step, so a slow one must be seen before the next one is sent.
+const LOOK_FOR: Duration = Duration::from_secs(60);
 
 /// Interval of the looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -72,8 +73,14 @@ impl CanaryArgs {
         let Some(text) = self.canary_url.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.map(Some).ok_or_else(|| "must be an address such as https://host/path".to_owned())
+        let url = Url::parse(text).ok().filter(|url| {
+            let is_open = url.username().is_empty() && url.password().is_none();
+            is_open && matches!(url.scheme(), "http" | "https")
+        });
+        url.map(Some).ok_or_else(|| {
+            "must be an address such as https://host/path, without a user and a password: GET /config shows it"
+                .to_owned()
+        })
     }
 
     /// Returns the canary, if there is an address. `zone` is that of the devices.
@@ -213,7 +220,13 @@ mod tests {
             let sent = CanaryReading::of(received_at, &zone);
             let body = sent.body();
             let items = envelope::unwrap(body.as_bytes()).unwrap();
-            let context = ParseContext { zone: &zone, received_at, index: 0, ids: Ids::default() };
+            let context = ParseContext {
+                zone: &zone,
+                received_at,
+                index: 0,
+                ids: Ids::default(),
+                id_warnings: &[],
+            };
             let reading = Reading::parse(items[0].raw, &context).unwrap();
             assert!(reading.device_sn().is_canary() && reading.warnings().is_empty());
             assert_eq!(reading.vitals().step.map(i64::from), Some(step), "{now}");
@@ -225,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_is_looked_for_as_long_as_its_alert_rule_allows() {
+        let rules = include_str!("../../deploy/prometheus/rules.yml");
+        let limit =
+            format!("(canary_visible_seconds{{job=\"worker\"}}) > {}\n", LOOK_FOR.as_secs());
+        assert!(rules.contains(&limit), "{limit}");
+    }
+
+    #[test]
     fn an_address_is_one_of_the_web_and_an_empty_one_is_none() {
         let url = |text: &str| {
             let canary_url = Some(text.to_owned());
@@ -232,7 +253,9 @@ mod tests {
         };
         assert_eq!(url(""), Ok(None));
         assert!(url("http://g:8080/upload_health_data").unwrap().is_some());
-        for wrong in ["g:8080", "ftp://g/x", "/upload_health_data"] {
+        for wrong in
+            ["g:8080", "ftp://g/x", "/upload_health_data", "http://u:p@g/x", "http://u@g/x"]
+        {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

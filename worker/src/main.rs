@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use ljwx_service::lifecycle::interruptible;
 use ljwx_worker::{App, Config};
 
 fn main() -> ExitCode {
@@ -29,17 +30,17 @@ fn main() -> ExitCode {
         Config::Status(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
-            async |_, stop| ljwx_worker::status(&config, stop).await,
+            async |_, stop| interruptible(&stop, ljwx_worker::status(&config)).await,
         ),
         Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
-            async |_, stop| ljwx_worker::audit(&config, stop).await,
+            async |_, stop| interruptible(&stop, ljwx_worker::audit(&config)).await,
         ),
         Config::Where(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
-            async |_, stop| ljwx_worker::where_is(&config, stop).await,
+            async |_, stop| interruptible(&stop, ljwx_worker::where_is(&config)).await,
         ),
         Config::Erase(config) => ljwx_service::lifecycle::run_to_code(
             || config.subject.telemetry.init(ljwx_worker::SERVICE),
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         Config::Export(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
-            async |_, stop| ljwx_worker::export(&config, stop).await,
+            async |_, stop| interruptible(&stop, ljwx_worker::export(&config)).await,
         ),
         Config::Dlq(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
@@ -64,10 +65,9 @@ fn main() -> ExitCode {
             async |_, _| ljwx_worker::set_paused(&config, false).await,
         ),
         Config::Completions(config) => config.print::<Config>(),
-        Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
+        Config::Offsets(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
-            ExitCode::FAILURE,
-            async |_, stop| ljwx_worker::offsets(&config, stop).await,
+            async |_, stop| interruptible(&stop, ljwx_worker::offsets(&config)).await,
         ),
     }
 }

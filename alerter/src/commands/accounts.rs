@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::config::Problems;
 use ljwx_service::text::one_line;
 
+use super::DatabaseArgs;
 use crate::notify::recipients::{self, TenantAccounts};
 use crate::notify::wechat::{Account, Platforms, WechatArgs};
 
@@ -29,12 +29,9 @@ pub struct AccountsCheckArgs {
     /// Only accounts of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
-    /// The connection to MySQL.
+    /// The tables.
     #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
+    pub tables: DatabaseArgs,
     /// The platforms, and the account of a single-tenant installation.
     #[command(flatten)]
     pub wechat: WechatArgs,
@@ -43,7 +40,7 @@ pub struct AccountsCheckArgs {
 impl AccountsCommand {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         let Self::Check(config) = self;
-        config.mysql.validate(problems);
+        config.tables.validate(problems);
         config.wechat.validate(problems);
     }
 }
@@ -52,7 +49,7 @@ impl AccountsCommand {
 pub async fn run(command: &AccountsCommand) -> anyhow::Result<ExitCode> {
     let AccountsCommand::Check(config) = command;
     let out = &mut io::stdout();
-    let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+    let pool = config.tables.connect()?;
     let table = recipients::all_accounts(pool).await.context("cannot read the accounts")?;
     let (faults, accounts) = (faults(&table, config.customer_id), accounts(&table, config));
     let mut all_ok = faults.is_empty() && !accounts.is_empty();

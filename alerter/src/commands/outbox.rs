@@ -5,15 +5,13 @@
 
 use std::io::{self, Write};
 
-use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
-use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::config::Problems;
 use ljwx_service::text::Align::Left;
+use ljwx_service::text::{Column, print_found, table};
 
-use super::layout::{Column, table};
-use super::print_found;
+use super::DatabaseArgs;
 use crate::notify::outbox::{Outbox, OutboxFilter, OutboxRow};
 
 /// Longest reason, in characters.
@@ -28,12 +26,9 @@ const CHANGED_MAX: usize = 10_000;
 /// Settings of `alerter outbox`.
 #[derive(Debug, Clone, Args)]
 pub struct OutboxArgs {
-    /// The connection to MySQL.
+    /// The tables.
     #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
+    pub tables: DatabaseArgs,
     /// Only notifications in this state.
     #[arg(long, value_parser = states(), global = true)]
     pub state: Option<String>,
@@ -76,7 +71,8 @@ pub enum OutboxAction {
         json: bool,
     },
     /// Make notifications due now; unrouted, failed and dropped notifications start again. A
-    /// notification that is too old by then is dropped again, unless its episode still fires.
+    /// notification that is too old by then is dropped again, unless its episode still fires. Those
+    /// that would come after the end of their alert, or after a later message of it, are skipped.
     Retry {
         /// Only print the selected notifications.
         #[arg(long)]
@@ -107,7 +103,7 @@ impl OutboxAction {
 impl OutboxArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
-        self.mysql.validate(problems);
+        self.tables.validate(problems);
         problems.require(self.filter.ids.len() <= IDS_MAX, || {
             format!("--id takes at most {IDS_MAX} numbers")
         });
@@ -149,7 +145,7 @@ impl OutboxArgs {
 
     /// Runs the command. Prints the result on standard output.
     pub async fn run(&self) -> anyhow::Result<()> {
-        let pool = self.mysql.connect(&self.zone.zone).context("--mysql-url")?;
+        let pool = self.tables.connect()?;
         let (outbox, filter) = (Outbox { pool }, self.filter());
         let out = &mut io::stdout();
         let (dry_run, reason) = match &self.action {
@@ -160,17 +156,28 @@ impl OutboxArgs {
             OutboxAction::Retry { dry_run } => (*dry_run, None),
             OutboxAction::Drop { reason, dry_run } => (*dry_run, Some(reason.trim())),
         };
-        let rows = outbox.list(&filter, CHANGED_MAX).await?;
+        let mut rows = outbox.list(&filter, CHANGED_MAX).await?;
+        let found = rows.len();
+        rows.retain(|row| reason.is_some() || !row.is_overtaken);
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        let done = if reason.is_some() { "dropped" } else { "made due" };
+        let done = match (reason, found - rows.len()) {
+            (Some(_), _) => "dropped".to_owned(),
+            (None, 0) => "made due".to_owned(),
+            (None, skipped) => format!(
+                "made due, {skipped} skipped: their alerts are over, or a later message was sent"
+            ),
+        };
         if dry_run {
             print(&rows, out)?;
             return Ok(writeln!(out, "{} notification(s) would be {done}", rows.len())?);
         }
-        let changed = match reason {
+        let (changed, unlogged) = match reason {
             Some(reason) => outbox.discard(&ids, reason).await?,
-            None => outbox.retry(&ids).await?,
+            None => (outbox.retry(&ids).await?, None),
         };
+        if let Some(error) = unlogged {
+            eprintln!("warning: cannot write to t_alert_action_log: {error}");
+        }
         Ok(writeln!(out, "{changed} notification(s) {done}")?)
     }
 }

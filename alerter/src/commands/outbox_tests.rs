@@ -28,6 +28,7 @@ fn listed() -> OutboxRow {
         digest_id: None,
         last_errcode: Some(-1),
         last_error: Some("system busy".into()),
+        is_overtaken: false,
     }
 }
 

@@ -6,14 +6,14 @@ use std::io::{self, Write};
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
-use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::config::Problems;
 use ljwx_service::text::Align::Left;
+use ljwx_service::text::{Column, print_found, table};
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use super::layout::{Column, table};
-use super::print_found;
+use super::DatabaseArgs;
 use crate::notify::address::{self, DEFAULT_USER, EVERYBODY};
 use crate::rules::Channel;
 
@@ -48,12 +48,9 @@ pub struct AddressArgs {
     /// Address.
     #[arg(long)]
     pub address: String,
-    /// The connection to MySQL.
+    /// The tables.
     #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
+    pub tables: DatabaseArgs,
 }
 
 /// Selects addresses, and the form of the output.
@@ -71,12 +68,9 @@ pub struct AddressListArgs {
     /// Print JSON, for programs.
     #[arg(long)]
     pub json: bool,
-    /// The connection to MySQL.
+    /// The tables.
     #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
+    pub tables: DatabaseArgs,
 }
 
 /// Parses the kind of an address that an operator may enter.
@@ -87,15 +81,22 @@ pub(super) fn kind(text: &str) -> Result<Channel, String> {
 }
 
 impl RecipientsCommand {
+    fn tables(&self) -> &DatabaseArgs {
+        match self {
+            Self::Add(entry) | Self::Remove(entry) => &entry.tables,
+            Self::List(list) => &list.tables,
+        }
+    }
+
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
-        let (customer_id, user_id, mysql) = match self {
+        let (customer_id, user_id) = match self {
             Self::Add(entry) | Self::Remove(entry) => {
-                (Some(entry.customer_id), Some(entry.user_id), &entry.mysql)
+                (Some(entry.customer_id), Some(entry.user_id))
             }
-            Self::List(list) => (list.customer_id, list.user_id, &list.mysql),
+            Self::List(list) => (list.customer_id, list.user_id),
         };
-        mysql.validate(problems);
+        self.tables().validate(problems);
         problems.require(customer_id.is_none_or(|id| id >= 0), || {
             "--customer-id must not be negative".into()
         });
@@ -115,11 +116,7 @@ impl RecipientsCommand {
     /// Runs the command. Prints the result on standard output.
     pub async fn run(&self) -> anyhow::Result<()> {
         const TABLE: &str = "cannot use t_alert_recipient_address, which `worker migrate` creates";
-        let (mysql, zone) = match self {
-            Self::Add(entry) | Self::Remove(entry) => (&entry.mysql, &entry.zone),
-            Self::List(list) => (&list.mysql, &list.zone),
-        };
-        let pool = mysql.connect(&zone.zone).context("--mysql-url")?;
+        let pool = self.tables().connect()?;
         let out = &mut io::stdout();
         match self {
             Self::Add(entry) => writeln!(out, "{}", add(&pool, entry).await.context(TABLE)?)?,
@@ -132,8 +129,9 @@ impl RecipientsCommand {
                 }
             }
             Self::Remove(entry) => {
-                let removed = remove(&pool, entry).await.context(TABLE)?;
-                ensure!(removed, "there is no {}", entry.name());
+                let mut query = query_of_one("DELETE", entry);
+                let removed = query.build().execute(&pool).await.context(TABLE)?;
+                ensure!(removed.rows_affected() > 0, "there is no {}", entry.name());
                 writeln!(out, "removed {}", entry.name())?;
             }
         }
@@ -223,12 +221,6 @@ async fn add(pool: &MySqlPool, entry: &AddressArgs) -> sqlx::Result<String> {
             format!("trying again {}, refused since {since} (errcode {code})", entry.name())
         }
     })
-}
-
-/// Removes an address. Returns false if the address did not exist.
-async fn remove(pool: &MySqlPool, entry: &AddressArgs) -> sqlx::Result<bool> {
-    let removed = query_of_one("DELETE", entry).build().execute(pool).await?;
-    Ok(removed.rows_affected() > 0)
 }
 
 /// Returns the selected addresses, at most one more than [`LISTED_MAX`].

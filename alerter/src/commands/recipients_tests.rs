@@ -45,7 +45,7 @@ fn nobody_becomes_the_default_by_leaving_the_user_out() {
 }
 
 fn listed() -> [AddressRow; 2] {
-    let told = AddressRow {
+    let enabled = AddressRow {
         customer_id: 7,
         user_id: 0,
         kind: "openid".into(),
@@ -58,9 +58,9 @@ fn listed() -> [AddressRow; 2] {
         user_id: 1001,
         disabled_at: Some("2025-09-03 12:00:00".into()),
         disabled_errcode: Some(43004),
-        ..told.clone()
+        ..enabled.clone()
     };
-    [told, refused]
+    [enabled, refused]
 }
 
 #[test]

@@ -9,12 +9,12 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::config::Problems;
 use ljwx_service::text::{Align, one_line, table_of};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::DatabaseArgs;
 use super::recipients::kind;
 use crate::engine::episode::TransitionKind;
 use crate::notify::address::{self, Address};
@@ -58,12 +58,9 @@ pub struct SendTestArgs {
     /// Only print the message.
     #[arg(long)]
     pub dry_run: bool,
-    /// The connection to MySQL.
+    /// The tables.
     #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
+    pub tables: DatabaseArgs,
     /// The platforms, and the account of a single-tenant installation.
     #[command(flatten)]
     pub wechat: WechatArgs,
@@ -87,7 +84,7 @@ fn severity(text: &str) -> Result<Severity, String> {
 
 impl SendTestArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
-        self.mysql.validate(problems);
+        self.tables.validate(problems);
         self.wechat.validate(problems);
         match (self.user_id, self.kind, &self.address) {
             (Some(user_id), None, None) => problems.require(user_id >= 0, || {
@@ -121,14 +118,14 @@ impl SendTestArgs {
 pub async fn run(config: &SendTestArgs) -> anyhow::Result<ExitCode> {
     let out = &mut io::stdout();
     let SendTestArgs { customer_id, what, severity, .. } = *config;
-    let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+    let pool = config.tables.connect()?;
     let directory = Directory::new(pool, config.wechat.accounts());
     let accounts = directory.accounts(customer_id).await?;
     let addresses = config.addresses(&directory).await?;
     // Without Redis: both platforms give every caller the same token.
     let platforms =
         Platforms::new(&config.wechat, None).context("cannot create the HTTP clients")?;
-    let notice = notice(what, severity, config.zone.zone.to_datetime(Timestamp::now()));
+    let notice = notice(what, severity, config.tables.zone.zone.to_datetime(Timestamp::now()));
     let mut all_sent = true;
     for address in addresses {
         let account = accounts.of(address.channel).with_context(|| {

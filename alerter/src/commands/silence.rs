@@ -9,14 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
-use ljwx_reading::DeviceSn;
+use ljwx_reading::{DeviceSn, wall_text_of};
 use ljwx_service::config::{Problems, TimeArg, duration};
 use ljwx_service::text::Align::{Left, Right};
+use ljwx_service::text::{self, Column, print_found};
 use serde::Serialize;
-use tracing::{info, warn};
 
-use super::layout::{self, Column};
-use super::{DatabaseArgs, device_sn, print_found, wall};
+use super::{DatabaseArgs, device_sn};
 use crate::notify::outbox::milliseconds;
 use crate::notify::silences::table::{self, NewSilence, SilenceRow, UNFINISHED_MAX};
 
@@ -108,8 +107,7 @@ pub struct SilenceEndArgs {
 }
 
 impl SilenceCommand {
-    /// Returns the settings that all of these commands have.
-    pub fn tables(&self) -> &DatabaseArgs {
+    fn tables(&self) -> &DatabaseArgs {
         match self {
             Self::Add(config) => &config.tables,
             Self::List(config) => &config.tables,
@@ -190,7 +188,7 @@ impl SilenceAddArgs {
 
 async fn add(config: &SilenceAddArgs) -> anyhow::Result<()> {
     let zone = &config.tables.zone.zone;
-    let pool = config.tables.mysql.connect(zone)?;
+    let pool = config.tables.connect()?;
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let silence = config.silence(table::now_ms(&mut connection).await?, zone)?;
     let count = table::count_unfinished(&mut connection).await?;
@@ -201,14 +199,14 @@ async fn add(config: &SilenceAddArgs) -> anyhow::Result<()> {
     );
     table::remove_old(&mut connection).await?;
     let id = table::add(&mut connection, &silence).await?;
-    let (starts, ends) = (wall(silence.starts_at, zone), wall(silence.ends_at, zone));
-    info!(silence.id = id, author = silence.author, "silence added");
+    let (starts, ends) =
+        (wall_text_of(silence.starts_at, zone), wall_text_of(silence.ends_at, zone));
     Ok(writeln!(io::stdout(), "silence {id}, from {starts} to {ends}: in force within 10 s")?)
 }
 
 async fn list(config: &SilenceListArgs) -> anyhow::Result<()> {
     let zone = &config.tables.zone.zone;
-    let pool = config.tables.mysql.connect(zone)?;
+    let pool = config.tables.connect()?;
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let now = table::now_ms(&mut connection).await?;
     let records = table::list(&mut connection, config.all, LISTED_MAX + 1).await?;
@@ -217,24 +215,22 @@ async fn list(config: &SilenceListArgs) -> anyhow::Result<()> {
         print(listed, zone, out)
     })?;
     if records.len() > shown.len() {
-        warn!(listed = shown.len(), "older silences not listed");
+        eprintln!("older silences are not listed");
     }
     Ok(())
 }
 
 async fn end(config: &SilenceEndArgs) -> anyhow::Result<()> {
-    let zone = &config.tables.zone.zone;
-    let pool = config.tables.mysql.connect(zone)?;
+    let pool = config.tables.connect()?;
     let (id, author) = (config.id, config.author.trim());
     if table::end(&pool, id, author).await? {
-        info!(silence.id = id, author, "silence ended");
         return Ok(writeln!(io::stdout(), "silence {id} ended: nothing is kept back within 10 s")?);
     }
     let record = table::find(&pool, id).await?.with_context(|| {
         format!("there is no silence {id}: `alerter silence list` shows those there are")
     })?;
     let ended = record.ended_at.unwrap_or(record.silence.ends_at);
-    bail!("silence {id} is over since {}", wall(ended, zone))
+    bail!("silence {id} is over since {}", wall_text_of(ended, &config.tables.zone.zone))
 }
 
 /// A silence and its state.
@@ -261,14 +257,16 @@ fn print(silences: &[ListedSilence<'_>], zone: &TimeZone, out: &mut impl Write) 
     let columns: [Column<'_, ListedSilence<'_>>; 8] = [
         ("id", Right, &|one| one.record.id.to_string()),
         ("state", Left, &|one| one.state.to_owned()),
-        ("from", Left, &|one| wall(one.record.silence.starts_at, zone)),
-        ("to", Left, &|one| wall(one.record.ended_at.unwrap_or(one.record.silence.ends_at), zone)),
+        ("from", Left, &|one| wall_text_of(one.record.silence.starts_at, zone)),
+        ("to", Left, &|one| {
+            wall_text_of(one.record.ended_at.unwrap_or(one.record.silence.ends_at), zone)
+        }),
         ("tenant", Right, &|one| any(one.record.silence.customer_id.map(|id| id.to_string()))),
         ("device", Left, &|one| any(one.record.silence.device_sn.clone())),
         ("rule", Right, &|one| any(one.record.silence.rule_id.map(|id| id.to_string()))),
         ("reason (who)", Left, &reason),
     ];
-    layout::table(silences, columns, out)
+    text::table(silences, columns, out)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::engine::episode::evaluate::EvaluationState;
-use crate::rules::{TEMPLATE_TENANT, Vital, VitalSet};
+use crate::rules::{Rule, TEMPLATE_TENANT, Trigger, Vital, VitalSet};
 
 /// The state of one rule on one device, as it is kept between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,8 @@ pub struct RuleState {
     #[serde(skip)]
     pub version: i64,
     /// User, organisation and tenant: those of the latest reading. Once somebody was notified of an
-    /// open episode they do not change, because its later notices go to the same people.
+    /// open episode they do not change, because its later notices go to the same people. Neither do
+    /// they while the device's tenant is not known any more.
     #[serde(default)]
     pub ids: Ids,
     /// The last known wearer. A reading without one names no other person.
@@ -63,7 +64,7 @@ pub struct LastSeen {
 pub struct LastRecord {
     /// The partition's clock then, in milliseconds; 0: not known.
     pub at: i64,
-    /// Seconds between this record and the one before; 0: not known.
+    /// Seconds between this record and the one before; 0: not known, or an outage lay between them.
     pub interval_s: i64,
     /// Whether its reading was ahead of the clock.
     pub is_ahead: bool,
@@ -139,6 +140,19 @@ impl Device {
     /// Returns the state of a rule whose episode on the device is open.
     pub(super) fn open(&self, rule_id: i64) -> Option<&RuleState> {
         self.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some())
+    }
+
+    /// Returns the partition's clock at which the device was last seen, for a check of `rule`.
+    ///
+    /// A device that counts as seen no more is not missed. Its open episodes still become stale, counted
+    /// from its latest record.
+    pub(super) fn seen_at(&self, rule: &Rule) -> i64 {
+        match rule.trigger {
+            Trigger::Range(_) | Trigger::Conditions(_) if self.last_seen.at == 0 => {
+                self.last_record.at
+            }
+            Trigger::NoData(_) | Trigger::Range(_) | Trigger::Conditions(_) => self.last_seen.at,
+        }
     }
 
     /// Returns what the device still sends at `clock_ms` of the partition's clock, while it is
@@ -219,7 +233,7 @@ impl VitalTimes {
         VitalUpdate { present, newer }
     }
 
-    /// Returns when `sign` was last reported.
+    /// Returns when `vital` was last reported.
     pub fn last(&self, vital: Vital) -> Option<i64> {
         Some(self.0[vital as usize]).filter(|time| *time != NEVER)
     }
@@ -249,10 +263,9 @@ impl VitalTimes {
     pub fn read(stored: &str) -> Option<Self> {
         let mut seen = Self::default();
         for word in stored.split(',').filter(|_| stored != "-") {
-            let (time, signs) = word.split_once('*')?;
-            let (time, signs) =
-                (time.parse().ok()?, VitalSet::from_bits(u16::from_str_radix(signs, 16).ok()?));
-            signs.iter().for_each(|vital| seen.0[vital as usize] = time);
+            let (time, vitals) = word.split_once('*')?;
+            let (time, bits) = (time.parse().ok()?, u16::from_str_radix(vitals, 16).ok()?);
+            VitalSet::from_bits(bits).iter().for_each(|vital| seen.0[vital as usize] = time);
         }
         Some(seen)
     }
@@ -298,7 +311,7 @@ mod tests {
         assert_eq!(
             VitalTimes::read("5*8001"),
             Some(VitalTimes::at([(Vital::HeartRate, 5)])),
-            "a sign to come"
+            "a vital to come"
         );
         assert_eq!(
             [VitalTimes::read("5"), VitalTimes::read("5*"), VitalTimes::read("5*1,")],

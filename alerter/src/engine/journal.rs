@@ -5,8 +5,8 @@
 //! the rest of the evaluation. Once the entries hold far more lines than there are devices, the
 //! next entry holds all devices. It replaces the entries before it.
 //!
-//! A line is `device_sn heard_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
-//! value of the line before. `seen` is `epoch_ms*signs` for each time, joined by commas. The vitals
+//! A line is `device_sn seen_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
+//! value of the line before. `seen` is `epoch_ms*vitals` for each time, joined by commas. The vitals
 //! are hexadecimal bits in the order of [`Vital::ALL`](crate::rules::vital::Vital::ALL).
 //!
 //! A time without vitals belongs to the latest record: first its interval in seconds, then, where it
@@ -90,7 +90,8 @@ impl JournalBatch {
                 before = None;
             }
             let Some(row) = rows.last_mut() else { break };
-            let figures = figures(device.last_seen);
+            let LastSeen { at, ids: Ids { customer_id, org_id, user_id } } = device.last_seen;
+            let figures = [Some(at), customer_id, org_id, user_id];
             write_line(&mut row.text, sn, figures, before, device);
             row.lines += 1;
             left -= 1;
@@ -98,13 +99,6 @@ impl JournalBatch {
         }
         Self { rows, whole }
     }
-}
-
-/// Returns the figures of a line in their order.
-fn figures(
-    LastSeen { at, ids: Ids { customer_id, org_id, user_id } }: LastSeen,
-) -> [Option<i64>; 4] {
-    [Some(at), customer_id, org_id, user_id]
 }
 
 fn write_line(
@@ -266,13 +260,16 @@ mod tests {
         let text = "A1 5 1 - 9 -\nA2 6 2 x - -\nA3 7 = - - -\nA4 8 4 - - -\nA5 = = = = -\n";
         let read: Vec<_> =
             read(text).map(|line| line.ok().map(|(_, device)| device.last_seen)).collect();
-        let heard = |at, customer_id, user_id| {
+        let last_seen = |at, customer_id, user_id| {
             Some(LastSeen {
                 at,
                 ids: Ids { customer_id: Some(customer_id), org_id: None, user_id },
             })
         };
-        assert_eq!(read, [heard(5, 1, Some(9)), None, None, heard(8, 4, None), heard(8, 4, None)]);
+        assert_eq!(
+            read,
+            [last_seen(5, 1, Some(9)), None, None, last_seen(8, 4, None), last_seen(8, 4, None)]
+        );
     }
 
     #[test]

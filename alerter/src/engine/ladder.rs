@@ -136,15 +136,15 @@ mod tests {
     use crate::engine::{Engine, StoredPartition};
     use crate::test_support::{heart_rate, rule};
 
-    /// Evaluates a heart rate, and returns the transitions: rule, transition, whether it is notified
-    /// or inhibited, and the severity of what goes on.
-    fn heard(engine: &mut Engine, reading: &Reading) -> Vec<String> {
+    /// Evaluates a heart rate, and returns the transitions: rule, transition, `!` if it is notified,
+    /// whether it is inhibited, and the severity of what goes on.
+    fn evaluated(engine: &mut Engine, reading: &Reading) -> Vec<String> {
         let said = |Change { rule_id, transition, .. }: &Change| {
-            let told = if transition.notify { " told" } else { "" };
+            let notified = if transition.notify { "!" } else { "" };
             let inhibited = if transition.inhibited { " inhibited" } else { "" };
             let goes_on = transition.goes_on.map(|severity| format!(" to {}", severity.as_str()));
             let to = transition.to.as_str();
-            format!("{rule_id} {to}{told}{inhibited}{}", goes_on.unwrap_or_default())
+            format!("{rule_id} {to}{notified}{inhibited}{}", goes_on.unwrap_or_default())
         };
         engine.evaluate(0, reading, &Routed::Somebody).changes.iter().map(said).collect()
     }
@@ -160,12 +160,12 @@ mod tests {
         engine.load(0, StoredPartition::default());
         engine.realign(0);
         for (second, rate, expected) in [
-            (0, 150, &["2 opened told", "1 opened inhibited"][..]),
+            (0, 150, &["2 opened!", "1 opened inhibited"][..]),
             (60, 151, &[]),
-            (120, 130, &["2 resolved told to minor", "1 notified told"]),
-            (180, 100, &["1 resolved told"]),
+            (120, 130, &["2 resolved! to minor", "1 notified!"]),
+            (180, 100, &["1 resolved!"]),
         ] {
-            let changes = heard(&mut engine, &heart_rate(second, rate));
+            let changes = evaluated(&mut engine, &heart_rate(second, rate));
             assert_eq!(changes, expected, "at {second}");
         }
     }

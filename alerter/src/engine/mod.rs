@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod owed;
 mod partition;
 mod persisted_state;
+mod realign;
 pub mod routing;
 mod step;
 
@@ -20,16 +21,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::DeviceSn;
 
 use crate::engine::partition::Partition;
-use crate::engine::routing::{Router, RoutingAt};
+use crate::engine::routing::{Basis, Router};
 use crate::rules::Severity;
 use crate::rules::index::RuleSet;
 
 pub use self::device::{Device, Devices, LastSeen, RuleState, Silence};
 pub use self::outcome::{
-    Arrival, Change, Evaluated, EventTime, MovedEpisode, OwedEpisode, ReadingOutcome,
+    Arrival, Change, Evaluated, EventTime, OwedEpisode, Progress, ReadingOutcome,
 };
 pub use self::persisted_state::{StateChanges, StoredPartition};
 
@@ -47,7 +48,7 @@ pub struct Engine {
     /// Number of devices of all partitions.
     devices: usize,
     /// Wall time at which the last record was evaluated, in milliseconds.
-    heard_ms: i64,
+    last_evaluated_ms: i64,
     is_absence_suspended: bool,
 }
 
@@ -75,7 +76,7 @@ impl Engine {
             partitions: BTreeMap::new(),
             limits,
             devices: 0,
-            heard_ms: 0,
+            last_evaluated_ms: 0,
             is_absence_suspended: false,
         }
     }
@@ -83,7 +84,7 @@ impl Engine {
     /// Takes over a partition with its stored state. The caller must call [`Self::realign`] next.
     pub fn load(&mut self, partition: i32, stored: StoredPartition) {
         let StoredPartition { mut devices, journal, clock } = stored;
-        let (after_ms, clock_ms) = (self.limits.forget_after_ms, clock.clock_ms());
+        let (after_ms, clock_ms) = (self.forget_after_ms(), clock.clock_ms());
         // The journal may still name devices that were forgotten.
         devices.retain(|_, device| {
             !device.tracked.is_empty() || !device.is_silent_for(after_ms, clock_ms)
@@ -101,15 +102,15 @@ impl Engine {
     }
 
     /// Decides whether missing data is evaluated. After a suspension all windows count anew.
-    pub fn set_absence_judged(&mut self, judged: bool) {
-        if self.is_absence_suspended != judged {
+    pub fn set_absence_evaluated(&mut self, evaluated: bool) {
+        if self.is_absence_suspended != evaluated {
             return;
         }
-        self.is_absence_suspended = !judged;
+        self.is_absence_suspended = !evaluated;
         let Self { rules, partitions, .. } = self;
         for partition in partitions.values_mut() {
-            partition.is_absence_suspended = !judged;
-            if judged {
+            partition.is_absence_suspended = !evaluated;
+            if evaluated {
                 partition.clock.restart();
                 (partition.clock_changed, partition.windows_moved) = (true, true);
                 partition.schedule_all(rules);
@@ -120,12 +121,20 @@ impl Engine {
     /// Forgets the devices of a partition that have sent nothing for long, and returns their closed
     /// episodes.
     pub fn forget_devices(&mut self, partition: i32) -> Vec<Change> {
-        let Self { rules, zone, partitions, limits, .. } = self;
+        let after_ms = self.forget_after_ms();
+        let Self { rules, zone, partitions, .. } = self;
         let changes = partitions
             .get_mut(&partition)
-            .map_or_else(Vec::new, |one| one.forget_devices(limits.forget_after_ms, rules, zone));
+            .map_or_else(Vec::new, |one| one.forget_devices(after_ms, rules, zone));
         self.count_devices();
         changes
+    }
+
+    /// Returns the time without a record after which a device is forgotten. It lets every rule miss the
+    /// device, and the alert of it stay for a while.
+    fn forget_after_ms(&self) -> i64 {
+        let longest_ms = self.rules.absence_windows().last().copied().unwrap_or_default();
+        self.limits.forget_after_ms.max(2 * longest_ms)
     }
 
     /// Returns the devices of a partition that are missing from a known wearer.
@@ -134,11 +143,17 @@ impl Engine {
         partition.map_or_else(BTreeSet::new, |one| one.absent_users(&self.rules))
     }
 
-    /// Closes the absences of devices that belong to nobody any more.
-    pub fn close_unbound(&mut self, partition: i32, unbound: &BTreeSet<DeviceSn>) -> Vec<Change> {
+    /// Closes the absences of those of the `asked` devices that belong to nobody any more. The platform
+    /// binds those among `worn` to a user now.
+    pub fn close_unbound(
+        &mut self,
+        partition: i32,
+        asked: &[DeviceSn],
+        worn: &BTreeSet<DeviceSn>,
+    ) -> Vec<Change> {
         let Self { rules, zone, partitions, .. } = self;
         let partition = partitions.get_mut(&partition);
-        partition.map_or_else(Vec::new, |one| one.close_unbound(unbound, rules, zone))
+        partition.map_or_else(Vec::new, |one| one.close_unbound((asked, worn), rules, zone))
     }
 
     /// Drops a partition, and its changes that were not written.
@@ -183,7 +198,7 @@ impl Engine {
         evaluated: &mut Evaluated,
     ) {
         let arrival = arrival.into();
-        let Self { rules, zone, partitions, devices, limits, heard_ms, .. } = self;
+        let Self { rules, zone, partitions, devices, limits, last_evaluated_ms, .. } = self;
         evaluated.unknown.clear();
         let Some(partition) = partitions.get_mut(&partition) else { return };
         let known = partition.devices.len();
@@ -191,11 +206,13 @@ impl Engine {
         if remaining.is_none() {
             evaluated.is_surplus = *devices >= limits.devices_max;
         }
-        *heard_ms = arrival.evaluated_ms.max(*heard_ms);
-        let begin = || partition.begin(&arrival, rules, zone, router, evaluated);
+        *last_evaluated_ms = arrival.evaluated_ms.max(*last_evaluated_ms);
+        partition.last_evaluated_ms = arrival.evaluated_ms;
+        let basis = Basis { rules, zone, router, now_ms: arrival.evaluated_ms };
+        let begin = || partition.begin(&arrival, basis, evaluated);
         let Some(mut remaining) = remaining.or_else(begin) else { return };
         if !remaining.rules.is_empty() || !evaluated.changes.is_empty() {
-            partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
+            partition.step_rules(&mut remaining, arrival.reading, basis, evaluated);
         }
         if evaluated.unknown.is_empty() && evaluated.is_surplus {
             partition.drop_surplus(remaining.place);
@@ -213,7 +230,7 @@ impl Engine {
         }
         let Some(shortest) = self.rules.absence_windows().first() else { return Vec::new() };
         let until = now_ms - IN_TRANSIT_MS;
-        if self.heard_ms < until - shortest / 2 {
+        if self.last_evaluated_ms < until - shortest / 2 {
             return Vec::new();
         }
         let due = |partition: &Partition| partition.deadlines.first().is_some_and(|at| at <= until);
@@ -229,11 +246,14 @@ impl Engine {
         passed_ms: i64,
         now_ms: i64,
         router: &dyn Router,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
+    ) -> Progress {
         let Self { rules, zone, partitions, .. } = self;
         let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
+        // The check that measured `passed_ms` may not know the last record yet. Without this bound, the
+        // pause before that record would count after it.
+        let passed_ms = passed_ms.min((now_ms - partition.last_evaluated_ms).abs());
         let until = partition.clock.clock_ms() + passed_ms - IN_TRANSIT_MS;
-        partition.fall_due(until, rules, zone, RoutingAt { router, now_ms })
+        partition.fall_due(until, Basis { rules, zone, router, now_ms })
     }
 
     /// Returns the partitions in which something owed is to be tried at wall time `now_ms`, and
@@ -255,10 +275,10 @@ impl Engine {
         now_ms: i64,
         at_end: bool,
         router: &dyn Router,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
+    ) -> Progress {
         let Self { rules, zone, partitions, .. } = self;
         let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
-        partition.look(rules, zone, RoutingAt { router, now_ms }, at_end)
+        partition.look(Basis { rules, zone, router, now_ms }, at_end)
     }
 
     /// Returns all episodes that owe a notification.

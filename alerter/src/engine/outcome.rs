@@ -11,9 +11,13 @@ use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use crate::engine::device::Silence;
-use crate::engine::episode::Transition;
+use crate::engine::episode::{EpisodeKey, Transition};
 use crate::engine::routing::OwedReason;
 use crate::rules::{Rule, Severity, Verdict, VitalSet};
+
+/// Changes that one look of the clock makes at most, or one record among devices that are missing. The
+/// others stay due: a transaction that takes longer than its limit would fail at every attempt.
+pub(super) const CHANGES_MAX: usize = 500;
 
 /// The outcome of a reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Arrival<'a> {
     pub ids: Ids,
     /// Whether the user is that of the device's binding.
     pub is_bound: bool,
+    /// Whether an operator sent the reading again, and not its device.
+    pub is_replayed: bool,
     /// Kafka record time, in milliseconds.
     pub kafka_ms: i64,
     /// Wall clock of the evaluation, in milliseconds.
@@ -46,9 +52,19 @@ pub struct Arrival<'a> {
 impl<'a> From<&'a Reading> for Arrival<'a> {
     fn from(reading: &'a Reading) -> Self {
         let kafka_ms = reading.received_at_ms();
-        Self { reading, ids: reading.ids(), is_bound: false, kafka_ms, evaluated_ms: kafka_ms }
+        Self {
+            reading,
+            ids: reading.ids(),
+            is_bound: false,
+            is_replayed: false,
+            kafka_ms,
+            evaluated_ms: kafka_ms,
+        }
     }
 }
+
+/// The changes that were made, and the people to look up before the rest of them.
+pub type Progress = (Vec<Change>, BTreeSet<Ids>);
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +98,13 @@ pub struct Change {
     pub silence: Silence,
 }
 
+impl Change {
+    /// Returns the key of the episode.
+    pub fn key(&self) -> EpisodeKey {
+        EpisodeKey::new(self.rule_id, self.rule_version, &self.device_sn, self.transition.opened_at)
+    }
+}
+
 /// An open episode that owes a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwedEpisode {
@@ -91,22 +114,6 @@ pub struct OwedEpisode {
     pub severity: Severity,
     /// Why the last try reached no one.
     pub reason: OwedReason,
-}
-
-/// An open episode of which nobody was notified, and the people whom it concerns by its latest
-/// reading.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MovedEpisode {
-    /// Number of the rule.
-    pub rule_id: i64,
-    /// Version of the rule.
-    pub rule_version: i64,
-    /// The device.
-    pub device_sn: DeviceSn,
-    /// Time of the opening, in milliseconds.
-    pub opened_at: i64,
-    /// User, organisation and tenant.
-    pub ids: Ids,
 }
 
 /// The rest of an evaluation.

@@ -1,16 +1,13 @@
 //! The devices of one partition. Record time moves them: devices are seen, and checks fall due.
-//! Another set of active rules makes states quiet.
 //!
 //! Pure. Single episodes belong to [`crate::engine::step`] and [`crate::engine::no_data`].
 
-use std::collections::BTreeSet;
 use std::iter;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::{DeviceSn, Reading};
 
-use crate::engine::closing::ends::{leave_wearer, supersede};
+use crate::engine::closing::ends::leave_wearer;
 use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate, tenant};
 use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;
@@ -20,13 +17,13 @@ use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
 use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences};
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
 use crate::engine::outcome::{
-    Arrival, Change, Evaluated, EventTime, ReadingOutcome, RemainingRules, moment,
+    Arrival, CHANGES_MAX, Evaluated, EventTime, Progress, ReadingOutcome, RemainingRules, moment,
 };
 use crate::engine::owed::index::TouchedStates;
-use crate::engine::routing::{Router, RoutingAt};
+use crate::engine::routing::Basis;
 use crate::engine::step::{RuleStep, is_past, step, step_down};
 use crate::rules::index::RuleSet;
-use crate::rules::{Measurement, Rule, Trigger, Verdict, Vital, VitalSet};
+use crate::rules::{Measurement, Rule, TEMPLATE_TENANT, Verdict, Vital, VitalSet};
 
 /// A partition, as it is kept in memory.
 #[derive(Debug, Default)]
@@ -34,6 +31,8 @@ pub(super) struct Partition {
     pub(super) devices: Devices,
     pub(super) journal: JournalSize,
     pub(super) clock: PartitionClock,
+    /// Wall time at which its last record was evaluated, in milliseconds; 0: none since it was loaded.
+    pub(super) last_evaluated_ms: i64,
     /// Whether the partition's clock is to be written.
     pub(super) clock_changed: bool,
     /// Whether the starts of the windows are to be written.
@@ -56,14 +55,11 @@ impl Partition {
     pub(super) fn begin(
         &mut self,
         arrival: &Arrival<'_>,
-        rules: &RuleSet,
-        zone: &TimeZone,
-        router: &dyn Router,
+        basis: Basis<'_>,
         evaluated: &mut Evaluated,
     ) -> Option<RemainingRules> {
-        let reading = arrival.reading;
-        let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
-        let place = self.saw_record(arrival, rules, zone, routing, evaluated)?;
+        let (reading, rules) = (arrival.reading, basis.rules);
+        let place = self.saw_record(arrival, basis, evaluated)?;
         let mut remaining = RemainingRules { place, fresh: VitalSet::default(), rules: Vec::new() };
         if reading.ahead_of_clock() {
             return Some(remaining);
@@ -74,30 +70,32 @@ impl Partition {
             return Some(remaining);
         }
         evaluated.outcome = ReadingOutcome::Evaluated;
-        self.saw_device(place, arrival, (rules, zone), routing, evaluated);
+        self.saw_device(place, arrival, basis, evaluated);
         let device = &mut self.devices[place];
         device.moves(place, &mut self.moved);
-        let rules = rules.of(tenant(arrival.ids));
-        let affected = if !rules.all_in_safe_ranges(newer, reading.vitals()) {
-            rules.affected(newer)
+        let of_tenant = rules.of(tenant(arrival.ids));
+        let mut affected = if !of_tenant.all_in_safe_ranges(newer, reading.vitals()) {
+            of_tenant.affected(newer)
         } else if device.tracked.is_empty() {
             return Some(remaining);
         } else {
-            rules.affected_among(device.tracked.keys().copied(), newer)
+            of_tenant.affected_among(device.tracked.keys().copied(), newer)
         };
+        // Nothing else ends the episodes of a tenant's own rules while the tenant is not known.
+        if arrival.ids.customer_id.is_none() {
+            let open = device.tracked.iter().filter(|(_, state)| state.episode.open().is_some());
+            let own = open.filter_map(|(id, state)| rules.in_force(tenant(state.ids), *id));
+            affected.extend(own.filter(|rule| {
+                rule.customer_id != TEMPLATE_TENANT && rule.watched_vitals().intersects(newer)
+            }));
+        }
         remaining.fresh = newer;
-        remaining.rules.extend(
-            affected
-                .into_iter()
-                .rev()
-                .filter(|rule| {
-                    let tracked =
-                        !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
-                    !is_past(rule, reading.epoch_ms(), &device.seen)
-                        && (tracked || !cannot_change_state(rule, newer, reading))
-                })
-                .cloned(),
-        );
+        let affected = affected.into_iter().rev().filter(|rule| {
+            let is_tracked = device.tracked.contains_key(&rule.id);
+            !is_past(rule, reading.epoch_ms(), &device.seen)
+                && (is_tracked || !cannot_change_state(rule, newer, reading))
+        });
+        remaining.rules.extend(affected.cloned());
         Some(remaining)
     }
 
@@ -106,9 +104,7 @@ impl Partition {
     fn saw_record(
         &mut self,
         arrival: &Arrival<'_>,
-        rules: &RuleSet,
-        zone: &TimeZone,
-        routing: RoutingAt<'_>,
+        basis: Basis<'_>,
         evaluated: &mut Evaluated,
     ) -> Option<usize> {
         evaluated.gateway_ahead = arrival.kafka_ms > arrival.evaluated_ms + GATEWAY_AHEAD_MS;
@@ -121,7 +117,7 @@ impl Partition {
         let clock_ms = self.clock.clock_ms();
         // For most records no check is due.
         if self.deadlines.first().is_some_and(|at| at <= clock_ms) {
-            let (changes, unknown) = self.fall_due(clock_ms, rules, zone, routing);
+            let (changes, unknown) = self.fall_due(clock_ms, basis);
             evaluated.changes.extend(changes);
             evaluated.unknown = unknown;
             if !evaluated.unknown.is_empty() {
@@ -135,6 +131,12 @@ impl Partition {
         };
         let device = &mut self.devices[place];
         device.last_record.note(clock_ms, arrival.reading.ahead_of_clock());
+        // An outage is no interval. Where none is known, a pause within the window may be one.
+        let slack_ms = |window: i64| if before.interval_s == 0 { window } else { 0 };
+        let mut starts = self.clock.since();
+        if starts.any(|(window, since)| before.at + slack_ms(window) < since) {
+            device.last_record.interval_s = 0;
+        }
         if device.last_record != before {
             device.moves(place, &mut self.moved);
         }
@@ -142,21 +144,23 @@ impl Partition {
     }
 
     /// Notes that a device was seen, by a reading that is evaluated. The episodes of another wearer
-    /// close, and missing data ends.
+    /// close, and missing data ends, unless the reading is replayed.
     fn saw_device(
         &mut self,
         place: usize,
         arrival: &Arrival<'_>,
-        (rules, zone): (&RuleSet, &TimeZone),
-        routing: RoutingAt<'_>,
+        basis: Basis<'_>,
         evaluated: &mut Evaluated,
     ) {
+        let Basis { rules, zone, .. } = basis;
         let (sn, clock_ms) = (arrival.reading.device_sn(), self.clock.clock_ms());
         let device = &mut self.devices[place];
         let before = device.last_seen;
         device.is_bound = arrival.is_bound;
-        device.last_seen = LastSeen { at: clock_ms, ids: arrival.ids };
-        if device.last_seen == before {
+        let at = if arrival.is_replayed { before.at } else { clock_ms };
+        device.last_seen = LastSeen { at, ids: arrival.ids };
+        // The wall clock may have found the device missing while the partition's clock stood.
+        if device.last_seen == before && device.tracked.is_empty() {
             return;
         }
         if before.ids != arrival.ids && !device.tracked.is_empty() {
@@ -164,10 +168,13 @@ impl Partition {
             let closed = leave_wearer(device, sn, arrival.ids, rules, at, &mut self.touched);
             evaluated.changes.extend(closed);
         }
+        if arrival.is_replayed {
+            return;
+        }
         let ended = open_absences(device, rules);
         for rule in &ended {
             let at = moment(zone, clock_ms);
-            let step = RuleStep { rule, device_sn: sn, at, routing, rules };
+            let step = RuleStep { rule, device_sn: sn, at, basis };
             let verdict = Verdict::Clear(Measurement { vital: Vital::NoData, value: 0.0 });
             // An end asks for no one, so no one is unknown.
             let end = advance(&step, device, &mut self.touched, verdict);
@@ -177,7 +184,8 @@ impl Partition {
             return;
         }
         let returned = clock_ms - before.at > OUT_OF_SERVICE_MS;
-        if returned || before.ids.customer_id != arrival.ids.customer_id {
+        // An absence that closed with its wearer has no check any more.
+        if returned || before.ids != arrival.ids {
             let silent = rules.of(tenant(arrival.ids)).on_absence();
             schedule_check(&mut self.deadlines, &self.clock, silent, sn, device);
         } else {
@@ -190,15 +198,16 @@ impl Partition {
     pub(super) fn step_rules(
         &mut self,
         remaining: &mut RemainingRules,
-        arrival: &Arrival<'_>,
-        (rules, router): (&RuleSet, &dyn Router),
+        reading: &Reading,
+        basis: Basis<'_>,
         evaluated: &mut Evaluated,
     ) {
         let Self { devices, clock, deadlines, touched, .. } = self;
-        let (reading, device) = (arrival.reading, &mut devices[remaining.place]);
-        let device_sn = reading.device_sn();
+        let (device_sn, device) = (reading.device_sn(), &mut devices[remaining.place]);
+        let at = EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() };
         while let Some(rule) = remaining.rules.pop() {
-            match step(device, &rule, remaining.fresh, arrival, (rules, router), touched) {
+            let of_rule = RuleStep { rule: &rule, device_sn, at, basis };
+            match step(&of_rule, device, remaining.fresh, reading, touched) {
                 Ok((verdict, change)) => {
                     evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
                     let kind = change.as_ref().map(|change| change.transition.to);
@@ -218,10 +227,8 @@ impl Partition {
         if evaluated.changes.is_empty() {
             return;
         }
-        let at = EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() };
-        let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
-        for rule in &ladder::step_down(&mut evaluated.changes, device, rules) {
-            let held_back = RuleStep { rule, device_sn, at, routing, rules };
+        for rule in &ladder::step_down(&mut evaluated.changes, device, basis.rules) {
+            let held_back = RuleStep { rule, device_sn, at, basis };
             match step_down(&held_back, device, reading, touched) {
                 Ok(change) => evaluated.changes.extend(change),
                 Err(unknown) => drop(evaluated.unknown.insert(unknown)),
@@ -241,31 +248,28 @@ impl Partition {
 
     /// Processes the checks that have fallen due by `until`, and returns the changes and the people
     /// to look up. Checks for which people were not known stay due, so that devices that fall silent
-    /// together are looked up together.
-    pub(super) fn fall_due(
-        &mut self,
-        until: i64,
-        rules: &RuleSet,
-        zone: &TimeZone,
-        routing: RoutingAt<'_>,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
+    /// together are looked up together. So do those beyond [`CHANGES_MAX`].
+    pub(super) fn fall_due(&mut self, until: i64, basis: Basis<'_>) -> Progress {
         let (mut changes, mut stopped) = (Vec::new(), Vec::new());
         if self.is_absence_suspended {
             return Default::default();
         }
-        while let Some((due_at, sn, rule_id)) = self.deadlines.pop(until) {
-            let Some((rule, silent_at)) = self.silent_at(&sn, rule_id, rules) else { continue };
+        while changes.len() < CHANGES_MAX
+            && let Some((due_at, sn, rule_id)) = self.deadlines.pop(until)
+        {
+            let silent = self.silent_at(&sn, rule_id, basis.rules);
+            let Some((rule, silent_at)) = silent else { continue };
             if due_at < silent_at {
                 self.deadlines.schedule(&sn, rule_id, silent_at);
                 continue;
             }
             let Some(device) = self.devices.get_mut(&sn) else { continue };
-            let at = moment(zone, due_at);
-            let step = RuleStep { rule, device_sn: &sn, at, routing, rules };
+            let at = moment(basis.zone, due_at);
+            let step = RuleStep { rule, device_sn: &sn, at, basis };
             match fell_silent(&step, device, &mut self.touched) {
                 Ok(change) => {
                     changes.extend(change);
-                    if matches!(rule.trigger, Trigger::NoData(_)) {
+                    if rule.is_no_data() {
                         self.deadlines.schedule(&sn, rule_id, next_look(device, rule, due_at));
                     }
                 }
@@ -289,54 +293,6 @@ impl Partition {
         let device = self.devices.get(sn)?;
         let ids = device.open(rule_id).map_or(device.last_seen.ids, |tracked| tracked.ids);
         let rule = rules.in_force(tenant(ids), rule_id)?;
-        Some((rule, self.clock.due(rule.absence()?, device.last_seen.at)?))
-    }
-
-    /// State of another rule version becomes quiet, and so does state of a rule that no longer
-    /// concerns the device. The active rules restart the checks for missing data.
-    pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let (now, touched) = (moment(zone, self.clock.clock_ms()), &mut self.touched);
-        for (sn, device) in &mut self.devices {
-            for (id, state) in &mut device.tracked {
-                let rule = rules.in_force(tenant(state.ids), *id);
-                let version = rule.map(|rule| rule.version);
-                if version != Some(state.version) {
-                    changes.extend(supersede((sn, *id), state, rules, version, now, touched));
-                }
-            }
-            device.tracked.retain(|_, tracked| !tracked.is_default());
-        }
-        self.schedule_all(rules);
-        changes
-    }
-
-    /// Schedules the checks of all devices by the active rules. A new window counts from now.
-    pub(super) fn schedule_all(&mut self, rules: &RuleSet) {
-        let armed = self.clock.arm(rules.absence_windows());
-        self.clock_changed |= armed;
-        self.windows_moved |= armed;
-        self.deadlines = Deadlines::default();
-        if !self.clock.counts() {
-            return;
-        }
-        for (sn, device) in &self.devices {
-            let silent = rules.of(tenant(device.last_seen.ids)).on_absence();
-            schedule_check(&mut self.deadlines, &self.clock, silent, sn, device);
-            for (id, tracked) in &device.tracked {
-                let rule = rules.in_force(tenant(tracked.ids), *id);
-                let Some(rule) = rule.filter(|_| tracked.episode.open().is_some()) else {
-                    continue;
-                };
-                if matches!(rule.trigger, Trigger::NoData(_)) {
-                    // What fell due before has been checked: a check of then would be dated then.
-                    let next = next_look(device, rule, self.clock.clock_ms());
-                    self.deadlines.schedule(sn, *id, next);
-                } else {
-                    let stale = iter::once(rule);
-                    schedule_check(&mut self.deadlines, &self.clock, stale, sn, device);
-                }
-            }
-        }
+        Some((rule, self.clock.due(rule, device.seen_at(rule))?))
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Pure. [`crate::mysql::state_rows`] writes and reads the state.
 
-use ljwx_reading::DeviceSn;
+use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::device::{Devices, RuleState};
+use crate::engine::episode::EpisodeKey;
 use crate::engine::journal::{JournalBatch, JournalSize};
 use crate::engine::no_data::partition_clock::PartitionClock;
-use crate::engine::outcome::MovedEpisode;
 use crate::engine::partition::Partition;
 
 /// State to write.
@@ -22,8 +22,8 @@ pub struct StateChanges {
     pub clock: Option<PartitionClock>,
     /// Whether the starts of the windows are to be written as well.
     pub windows_moved: bool,
-    /// Open episodes that concern other people than before.
-    pub people: Vec<MovedEpisode>,
+    /// Open episodes that concern other people than before, and these people.
+    pub people: Vec<(EpisodeKey, Ids)>,
 }
 
 /// The stored state of a partition.

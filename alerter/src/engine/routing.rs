@@ -3,10 +3,12 @@
 //! Pure. The engine asks before it makes a step, and reverts nothing. A [`Router`] answers from
 //! people, accounts and silences that were looked up before.
 
+use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rule;
+use crate::rules::index::RuleSet;
 
 /// Age of a reading beyond which its notifications are late: 30 minutes, in milliseconds.
 pub const LATE_AFTER_MS: i64 = 30 * 60 * 1000;
@@ -80,10 +82,14 @@ impl Router for Routed {
     }
 }
 
-/// The router, and the wall clock of the question.
+/// What decides about a device's episodes, beside its readings.
 #[derive(Clone, Copy)]
-pub struct RoutingAt<'a> {
-    /// The router.
+pub struct Basis<'a> {
+    /// The active rules.
+    pub rules: &'a RuleSet,
+    /// The zone in which missing data is dated.
+    pub zone: &'a TimeZone,
+    /// Answers whom a notification reaches.
     pub router: &'a dyn Router,
     /// Wall clock, in milliseconds.
     pub now_ms: i64,

@@ -9,12 +9,11 @@ use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use crate::engine::device::{Device, RuleState, VitalTimes, tenant};
 use crate::engine::episode::evaluate::{EvaluationState, evaluate};
-use crate::engine::episode::{Episode, StepContext, Stepped};
+use crate::engine::episode::{Episode, EpisodeKey, StepContext, Stepped};
 use crate::engine::ladder;
-use crate::engine::outcome::{Arrival, Change, EventTime, MovedEpisode};
+use crate::engine::outcome::{Change, EventTime};
 use crate::engine::owed::index::TouchedStates;
-use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
-use crate::rules::index::RuleSet;
+use crate::engine::routing::{Basis, OwedReason, Routed, is_late};
 use crate::rules::{Measurement, Range, Rule, Trigger, Verdict, Vital, VitalSet};
 
 /// A step of a rule's episode on a device.
@@ -26,10 +25,8 @@ pub struct RuleStep<'a> {
     pub device_sn: &'a DeviceSn,
     /// Event time.
     pub at: EventTime,
-    /// Whom the step asks, and the wall clock.
-    pub routing: RoutingAt<'a>,
-    /// The active rules, among them those that may inhibit this one.
-    pub rules: &'a RuleSet,
+    /// The rules, among them those that may inhibit this one, and whom the step asks.
+    pub basis: Basis<'a>,
 }
 
 impl RuleStep<'_> {
@@ -43,17 +40,16 @@ impl RuleStep<'_> {
         verdict: Verdict,
         advance: impl FnOnce(Episode, &StepContext<'_>) -> Stepped,
     ) -> Result<Option<Change>, Ids> {
-        let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms }, rules } = *self;
+        let Self { rule, device_sn, at, basis: Basis { rules, router, now_ms, .. } } = *self;
         let prior = device.tracked.get(&rule.id);
+        let is_of_nobody = device.last_seen.ids.customer_id.is_none();
         let ids = match (episode.open(), prior) {
             (Some(open), Some(prior)) if open.notified => prior.ids,
+            (Some(_), Some(prior)) if is_of_nobody && prior.ids.customer_id.is_some() => prior.ids,
             _ => device.last_seen.ids,
         };
-        let wall = match rule.trigger {
-            // Missing data has no age: the silence lasts until now.
-            Trigger::NoData(_) => at.ms,
-            Trigger::Range(_) | Trigger::Conditions(_) => now_ms,
-        };
+        // Missing data has no age: the silence lasts until now.
+        let wall = if rule.is_no_data() { at.ms } else { now_ms };
         // Whether the router knew. `None`: the step did not ask.
         let answered = Cell::new(None);
         let route = || {
@@ -89,7 +85,7 @@ impl RuleStep<'_> {
         let memory = memory.filter(|memory| !memory.is_default());
         let worn_by = ids.user_id.or(prior.and_then(|prior| prior.worn_by));
         let was_bound = prior.is_some_and(|prior| prior.is_bound);
-        let is_missed = matches!(rule.trigger, Trigger::NoData(_)) && episode.open().is_some();
+        let is_missed = rule.is_no_data() && episode.open().is_some();
         let is_bound = is_missed && (device.is_bound || was_bound);
         let next = RuleState { version: rule.version, ids, worn_by, is_bound, episode, memory };
         let owes = [prior.is_some_and(|prior| prior.episode.owes()), next.episode.owes()];
@@ -118,30 +114,27 @@ impl RuleStep<'_> {
     }
 }
 
-/// Returns an open episode that concerns other people than before.
+/// Returns the key of an open episode that concerns other people than before, and these people.
 fn moved(
     prior: &RuleState,
     next: &RuleState,
     (rule_id, device_sn): (i64, &DeviceSn),
-) -> Option<MovedEpisode> {
+) -> Option<(EpisodeKey, Ids)> {
     let (_, open) = prior.episode.open().zip(next.episode.open())?;
-    let (ids, rule_version, opened_at) = (next.ids, next.version, open.opened_at);
-    let device_sn = device_sn.clone();
-    let moved = MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids };
-    (prior.ids != ids).then_some(moved)
+    let key = || EpisodeKey::new(rule_id, next.version, device_sn, open.opened_at);
+    (prior.ids != next.ids).then(|| (key(), next.ids))
 }
 
 /// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows. The
 /// error names the people to look up first; then nothing has changed.
 pub(super) fn step(
+    step: &RuleStep<'_>,
     device: &mut Device,
-    rule: &Arc<Rule>,
     fresh: VitalSet,
-    arrival: &Arrival<'_>,
-    (rules, router): (&RuleSet, &dyn Router),
+    reading: &Reading,
     touched: &mut TouchedStates,
 ) -> Result<(Verdict, Option<Change>), Ids> {
-    let reading = arrival.reading;
+    let rule = step.rule;
     let (now, memory) = match device.tracked.get(&rule.id) {
         None => Default::default(),
         Some(prior) if prior.version == rule.version => {
@@ -152,15 +145,7 @@ pub(super) fn step(
         Some(outdated) => (outdated.episode.clone().supersede().0, None),
     };
     let (before, verdict, memory) = evaluate(rule, now, memory, fresh, reading);
-    let step = RuleStep {
-        rule,
-        device_sn: reading.device_sn(),
-        at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
-        routing: RoutingAt { router, now_ms: arrival.evaluated_ms },
-        rules,
-    };
-    let state = (before, memory);
-    Ok((verdict, step.make(device, touched, state, verdict, Episode::step)?))
+    Ok((verdict, step.make(device, touched, (before, memory), verdict, Episode::step)?))
 }
 
 /// Makes the first notification of an open episode whose rule was inhibited until this reading.
@@ -176,12 +161,10 @@ pub(super) fn step_down(
         let holds = |(_, value): &&(Vital, f64)| range.clear.broken_by(*value).is_some();
         values.iter().find(holds).or(values.first()).copied()
     };
-    let value = match &step.rule.trigger {
-        Trigger::Range(range) => values(range),
-        Trigger::Conditions(_) | Trigger::NoData(_) => None,
-    };
     let state = device.tracked.get(&step.rule.id);
-    let (Some((vital, value)), Some(state)) = (value, state) else { return Ok(None) };
+    let (Some((vital, value)), Some(state)) = (step.rule.range().and_then(values), state) else {
+        return Ok(None);
+    };
     let state = (state.episode.clone(), state.memory.clone());
     let verdict = Verdict::Between(Measurement { vital, value });
     step.make(device, touched, state, verdict, Episode::step_down)
@@ -190,11 +173,7 @@ pub(super) fn step_down(
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may
 /// be newer than before in a second that another vital has passed.
 pub(super) fn is_past(rule: &Rule, at: i64, seen: &VitalTimes) -> bool {
-    match &rule.trigger {
-        // A newer value of the only vital is always the latest.
-        Trigger::Range(_) | Trigger::NoData(_) => false,
-        Trigger::Conditions(composite) => {
-            composite.watched_vitals().any(|sign| seen.last(sign) > Some(at))
-        }
-    }
+    // A newer value of the only vital of a range is always the latest.
+    let Trigger::Conditions(composite) = &rule.trigger else { return false };
+    composite.watched_vitals().any(|vital| seen.last(vital) > Some(at))
 }

@@ -1,3 +1,4 @@
+use ljwx_reading::Reading;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -5,7 +6,7 @@ use super::*;
 use crate::engine::episode::TransitionKind;
 use crate::engine::journal::{self, JournalBatch, JournalSize};
 use crate::engine::no_data::partition_clock::PartitionClock;
-use crate::engine::routing::Routed;
+use crate::engine::routing::{OwedReason, Routed};
 use crate::rules::Rule;
 use crate::test_support::{heart_rate, object, reading, rule};
 
@@ -17,12 +18,7 @@ impl Default for Engine {
 
 impl Engine {
     /// Like [`Self::pass`], where record times and the wall clock agree.
-    pub fn tick(
-        &mut self,
-        partition: i32,
-        now_ms: i64,
-        router: &dyn Router,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
+    pub fn tick(&mut self, partition: i32, now_ms: i64, router: &dyn Router) -> Progress {
         let clock_ms = self.partitions.get(&partition).map_or(0, |one| one.clock.clock_ms());
         self.pass(partition, now_ms - clock_ms, now_ms, router)
     }
@@ -37,7 +33,7 @@ impl Engine {
             devices.entry(sn).or_default().take_times(read);
         }
         for device in devices.values_mut() {
-            device.moved = false;
+            (device.moved, device.is_bound) = (false, false);
             for tracked in device.tracked.values_mut() {
                 let text = serde_json::to_string(tracked).expect("plain structs");
                 let version = tracked.version;
@@ -180,6 +176,48 @@ fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     );
 }
 
+/// Returns a heart rate of the device of [`heart_rate`], of which neither wearer nor tenant is known.
+fn of_nobody(second: u32, value: i32) -> Reading {
+    reading(json!({
+        "device_sn": "ABCDE25100000001", "heart_rate": value,
+        "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60),
+    }))
+}
+
+#[test]
+fn an_episode_of_a_tenant_goes_on_with_readings_of_nobody_and_ends() {
+    let repeated = json!({"cooldown_seconds": 0, "repeat_interval_seconds": 10});
+    let mut engine = engine(vec![rule(repeated)]);
+    let mut made = |reading: &Reading| -> Vec<_> {
+        let changes = engine.evaluate(0, reading, &Routed::Somebody).changes;
+        let said = |change: &Change| {
+            (change.transition.to, change.transition.notify, change.ids.customer_id)
+        };
+        changes.iter().map(said).collect()
+    };
+    let opened = (TransitionKind::Opened, true, Some(7));
+    let reminded = (TransitionKind::Notified, true, Some(7));
+    let resolved = (TransitionKind::Resolved, true, Some(7));
+    assert_eq!(made(&heart_rate(0, 110)), [opened]);
+    assert_eq!(made(&of_nobody(20, 120)), [reminded]);
+    assert_eq!(made(&of_nobody(30, 90)), [resolved]);
+    assert!(made(&of_nobody(40, 120)).is_empty(), "the rule is the tenant's own");
+}
+
+#[test]
+fn what_is_owed_stays_owed_to_the_people_of_its_tenant() {
+    let mut engine = engine(vec![rule(json!({"customer_id": 0}))]);
+    let nobody = Routed::Nobody(OwedReason::NoRecipient);
+    engine.evaluate(0, &heart_rate(0, 110), &nobody);
+    drop(engine.take_changes(0));
+    engine.evaluate(0, &of_nobody(30, 120), &nobody);
+    assert!(engine.take_changes(0).people.is_empty());
+    let later_ms = heart_rate(30, 80).epoch_ms() + 600_000;
+    let (notified, _) = engine.look(0, later_ms, true, &Routed::Somebody);
+    let [notified] = &notified[..] else { panic!("{notified:?}") };
+    assert_eq!(notified.ids.customer_id, Some(7));
+}
+
 #[test]
 fn a_changed_rule_forgets_since_when_its_conditions_held() {
     let version = |version: i64| {
@@ -224,6 +262,48 @@ fn a_disabled_own_rule_keeps_the_template_out_and_a_deleted_one_does_not() {
     assert_eq!((count(&rules, 7), count(&rules, 8)), (0, 1));
     let other_type = rule(json!({"id": 2, "is_enabled": 0, "rule_type": "custom"}));
     assert_eq!(count(&RuleSet::new(vec![template, other_type]), 7), 1);
+}
+
+fn absence(window_seconds: i64) -> Rule {
+    rule(json!({
+        "id": 2, "rule_category": "NO_DATA", "physical_sign": null, "threshold_max": null,
+        "time_window_seconds": window_seconds,
+    }))
+}
+
+#[test]
+fn a_replayed_reading_is_evaluated_and_ends_no_absence() {
+    let mut engine = engine(vec![rule(json!({})), absence(300)]);
+    engine.realign(0);
+    engine.evaluate(0, &heart_rate(0, 80), &Routed::Somebody);
+    let reading = heart_rate(60, 150);
+    let now = reading.epoch_ms() + 246_000;
+    assert_eq!(engine.tick(0, now, &Routed::Somebody).0.len(), 1);
+    let replayed =
+        Arrival { kafka_ms: now, evaluated_ms: now, is_replayed: true, ..Arrival::from(&reading) };
+    let made = engine.evaluate(0, replayed, &Routed::Somebody).changes;
+    let made: Vec<_> = made.iter().map(|change| (change.rule_id, change.transition.to)).collect();
+    assert_eq!(made, [(1, TransitionKind::Opened)]);
+}
+
+#[test]
+fn a_device_is_not_forgotten_before_a_rule_misses_it() {
+    let limits = DeviceLimits { forget_after_ms: 3_600_000, ..DeviceLimits::default() };
+    let mut engine = Engine::new(TimeZone::UTC, limits);
+    engine.set_rules(Arc::new(RuleSet::new([absence(7_200)])));
+    engine.load(0, StoredPartition::default());
+    engine.realign(0);
+    engine.evaluate(0, &heart_rate(0, 80), &Routed::Somebody);
+    let mut made = Vec::new();
+    for minute in (0..=120).step_by(30) {
+        let at = format!("2025-09-02 {}:{:02}:00", 12 + minute / 60, minute % 60);
+        let other = reading(json!({"device_sn": "B1", "heart_rate": 80, "timestamp": at}));
+        made.extend(engine.evaluate(0, &other, &Routed::Somebody).changes);
+        drop(engine.take_changes(0));
+        made.extend(engine.forget_devices(0));
+    }
+    let made: Vec<_> = made.iter().map(|change| change.transition.to).collect();
+    assert_eq!(made, [TransitionKind::Opened]);
 }
 
 proptest! {

@@ -21,7 +21,6 @@ use super::alert_path::AlertPath;
 use super::beats::Beats;
 use super::device_records::DeviceRecords;
 use super::readings_flow::ReadingsFlow;
-use crate::engine::no_data::counted_time::PartitionCheck;
 use crate::metrics::{LAST_RECORD, NO_DATA_SUSPENDED};
 use crate::notify::operator_events::LastingEvent;
 use crate::notify::operator_events::webhook::web_address;
@@ -41,8 +40,9 @@ const LATE_FOR: Duration = Duration::from_secs(30);
 /// Settings of the monitor.
 #[derive(Debug, Clone, Args)]
 pub struct MonitorArgs {
-    /// Time without a new record in the readings topic after which operators hear that readings
-    /// have stopped; 0s: never. Set it above the longest pause of a site whose devices are few.
+    /// Time without a new record in the readings topic after which operators are notified that
+    /// readings have stopped; 0s: never. Set it above the longest pause of a site whose devices are
+    /// few.
     #[arg(long, env = "NO_READINGS_AFTER", default_value = "5m", value_parser = duration)]
     pub no_readings_after: Duration,
     /// Address of an outside monitor, which stands elsewhere and pages if heartbeats stop: http:// or
@@ -76,10 +76,8 @@ fn count_time(
     let shortest = rules.as_ref().and_then(|rules| rules.absence_windows().first());
     let Some(shortest) = shortest else { return };
     let unseen_ms = (now_ms - last_record.as_millisecond() - shortest / 2).max(0);
-    let partitions = ends.iter().map(|(partition, ends)| PartitionCheck {
-        partition: *partition,
-        end: ends.high,
-        takes_records: found.kafka && found.seen.takes_records(*partition),
+    let partitions = ends.iter().map(|(partition, ends)| {
+        (*partition, ends.high, found.kafka && found.seen.takes_records(*partition))
     });
     shared.counted_time.send_modify(|time| time.update(now_ms, unseen_ms, partitions));
 }
@@ -92,7 +90,7 @@ pub struct AlerterMonitor {
     shared: SharedState,
     records: DeviceRecords,
     readings: ReadingsFlow,
-    /// Whether all partitions have told when their last record of a device came.
+    /// Whether the time of the last record of a device is known of all partitions.
     knows_last: bool,
     beats: Option<Beats>,
     /// Whether this replica notifies operators of what concerns the whole group: one replica does.
@@ -177,8 +175,9 @@ impl AlerterMonitor {
         let speaker = seen.ledger.first_key_value().map(|(_, (_, owner))| owner.as_str());
         self.is_speaker = speaker == Some(shared.ledger.owner());
         let answers = found.database && knows_ends && seen.unanswered.is_empty();
+        let partitions = seen.partitions;
         if found.database && found.kafka {
-            check_partitions(monitor, shared).await;
+            check_partitions(monitor, partitions, shared).await;
         }
         if let Some(last) = readings.last_record() {
             gauge!(LAST_RECORD).set(last.as_duration().as_secs_f64());
@@ -230,13 +229,16 @@ impl AlerterMonitor {
     }
 }
 
-/// Finds out whether missing data may be evaluated. If the servers do not answer, the last finding
-/// stays.
-async fn check_partitions(monitor: &GroupMonitor, shared: &SharedState) {
+/// Finds out whether the topic has as many `partitions` as were accepted, so that missing data may be
+/// evaluated. If the servers do not answer, the last finding stays.
+async fn check_partitions(monitor: &GroupMonitor, partitions: usize, shared: &SharedState) {
     let Some(accepted) = monitor.has_accepted_partitions().await else { return };
     gauge!(NO_DATA_SUSPENDED).set(flag(!accepted));
     let before = shared.counted_time.borrow().has_accepted_partitions.unwrap_or(true);
-    shared.counted_time.send_modify(|time| time.has_accepted_partitions = Some(accepted));
+    shared.counted_time.send_modify(|time| {
+        time.has_accepted_partitions = Some(accepted);
+        time.accepted_partitions = i32::try_from(partitions).ok().filter(|_| accepted);
+    });
     if before && !accepted {
         warn!(
             remedy = "docs/commands.md, \"Add partitions\"",

@@ -3,11 +3,11 @@
 //! Only removes what the alerter wrote: the platform has alerts of its own in the same tables.
 
 use ljwx_ledger::mysql::removal::{self, ROWS_MAX, id_list};
+use ljwx_ledger::mysql::sql::push_in;
 use ljwx_ledger::mysql::{MySqlPool, errors};
-use sqlx::{FromRow, MySql, QueryBuilder};
+use ljwx_ledger::platform_tables::ALERT_OVER;
+use sqlx::{FromRow, QueryBuilder};
 use tokio_util::sync::CancellationToken;
-
-use crate::mysql::alert_rows::OVER;
 
 /// The error of a DELETE of a row that others refer to by a foreign key.
 const REFERRED_TO: u16 = 1451;
@@ -50,7 +50,7 @@ async fn next(pool: &MySqlPool, days: u32, after: i64) -> sqlx::Result<Vec<Alert
     let query = format!(
         "SELECT CAST(id AS SIGNED) AS id, COALESCE(dedup_key, '') AS dedup_key, \
          CAST(occur_at < NOW() - INTERVAL {days} DAY AS SIGNED) AS is_old, \
-         CAST(COALESCE(occur_at < NOW() - INTERVAL {days} DAY AND {OVER} \
+         CAST(COALESCE(occur_at < NOW() - INTERVAL {days} DAY AND {ALERT_OVER} \
          AND dedup_key REGEXP '^[0-9a-f]{{32}}$', 0) AS SIGNED) AS removable \
          FROM t_alert_info WHERE id > ? ORDER BY id LIMIT {ROWS_MAX}"
     );
@@ -64,11 +64,9 @@ async fn unnotified(pool: &MySqlPool, mut rows: Vec<AlertRow>) -> sqlx::Result<V
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query: QueryBuilder<MySql> =
-        QueryBuilder::new("SELECT DISTINCT episode_key FROM t_alert_outbox WHERE episode_key IN ");
-    query.push_tuples(&rows, |mut tuple, row| {
-        tuple.push_bind(&row.dedup_key);
-    });
+    let mut query =
+        QueryBuilder::new("SELECT DISTINCT episode_key FROM t_alert_outbox WHERE episode_key");
+    push_in(&mut query, rows.iter().map(|row| &row.dedup_key));
     let notified: Vec<String> = query.build_query_scalar().fetch_all(pool).await?;
     rows.retain(|row| !notified.contains(&row.dedup_key));
     Ok(rows.into_iter().map(|row| row.id).collect())

@@ -100,7 +100,7 @@ mod tests {
     use crate::test_support::transition;
 
     #[test]
-    fn what_people_would_have_heard_of_is_counted_by_why_they_did_not() {
+    fn what_people_would_have_been_notified_of_is_counted_by_why_they_were_not() {
         let silenced = Some(Routed::Nobody(OwedReason::Silenced));
         let nobody = Some(Routed::Nobody(OwedReason::NoRecipient));
         for (to, routed, flapping, expected) in [

@@ -11,7 +11,7 @@ use std::time::Instant;
 use ljwx_ledger::ledger::{Advance, LedgerPosition};
 use tracing::warn;
 
-use super::Pipeline;
+use super::{Pipeline, STATEMENTS_MAX};
 use crate::mysql::retry::Stopping;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::pipeline::waiting_partitions::{Awaited, PartitionClaim};
@@ -42,6 +42,22 @@ impl Pipeline {
             self.writing.spawn(self.writer.clone().write(begun, vec![batch], None));
         }
         Ok(())
+    }
+
+    /// Adds a part to a batch. Starts writing a batch that has as many statements as a transaction
+    /// takes, and empties it.
+    pub(super) async fn add_part(
+        &mut self,
+        batch: &mut Vec<PartitionBatch>,
+        part: PartitionBatch,
+        begun: Instant,
+    ) -> anyhow::Result<()> {
+        batch.push(part);
+        let statements: usize = batch.iter().map(PartitionBatch::statements).sum();
+        if statements < STATEMENTS_MAX {
+            return Ok(());
+        }
+        self.commit(std::mem::take(batch), begun).await
     }
 
     /// Waits for the batch that is being written, if any. Takes out of `next` what has to wait behind

@@ -53,7 +53,7 @@ impl Pipeline {
                 let closed = self.engine.forget_devices(partition);
                 self.record(&closed, None, SystemTime::now(), &mut partition_batch, &self.router());
             }
-            batch.push(partition_batch);
+            self.add_part(&mut batch, partition_batch, begun).await?;
         }
         self.commit(batch, begun).await
     }
@@ -119,15 +119,13 @@ impl Pipeline {
             let missing: Vec<DeviceSn> = next.cloned().collect();
             self.asked_unbound.extend(missing.last().map(|last| (partition, last.clone())));
             let SharedState { mysql_retry, bindings, .. } = &self.shared;
-            let unbound = mysql_retry
-                .until_done("look up users of missing devices", || bindings.unbound(&missing))
+            let worn = mysql_retry
+                .until_done("look up users of missing devices", || bindings.worn(&missing))
                 .await?;
-            if unbound.is_empty() {
-                continue;
-            }
-            let closed = self.engine.close_unbound(partition, &unbound);
+            let Some(worn) = worn else { continue };
+            let closed = self.engine.close_unbound(partition, &missing, &worn);
             self.record(&closed, None, SystemTime::now(), &mut partition_batch, &self.router());
-            batch.push(partition_batch);
+            self.add_part(&mut batch, partition_batch, begun).await?;
         }
         self.commit(batch, begun).await
     }

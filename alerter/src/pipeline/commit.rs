@@ -13,8 +13,9 @@ use ljwx_ledger::mysql::errors::{self, Remedy};
 use metrics::counter;
 use tracing::warn;
 
+use crate::engine::episode::EpisodeKey;
 use crate::metrics::REJECTED_ROWS;
-use crate::mysql::alert_rows::{self, EpisodeKey};
+use crate::mysql::alert_rows;
 use crate::mysql::columns::{ColumnCache, Columns};
 use crate::mysql::state_rows::{self, PartitionState};
 use crate::mysql::suppressed_counts;
@@ -87,16 +88,6 @@ pub struct RejectedRow {
 }
 
 impl RejectedRow {
-    /// The row of `table` that `error` concerns.
-    pub fn new(table: &'static str, key: Option<&EpisodeKey>, error: &sqlx::Error) -> Self {
-        Self {
-            table,
-            errno: errors::number(error).unwrap_or_default(),
-            episode_key: key.map(|key| key.as_str().to_owned()),
-            message: errors::message(error),
-        }
-    }
-
     /// Counts and logs the row. Operators get an event for the first row of its kind in a day: of
     /// its table and error.
     pub fn note(&self, operators: &OperatorEvents) {
@@ -110,7 +101,7 @@ impl RejectedRow {
             "MySQL rejected a row, writing it in plain form or skipping it"
         );
         let text = format!(
-            "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
+            "MySQL rejects a row of {table} ({errno}: {message}); it is written in a plain form or \
              left out, and its notifications go out all the same"
         );
         let event = OperatorEvent::about("row_refused", text, Timestamp::now());
@@ -135,7 +126,12 @@ impl RejectionLog {
     ) -> sqlx::Result<bool> {
         match written {
             Err(error) if self.by_row && errors::remedy(&error) == Remedy::Data => {
-                self.rows.push(RejectedRow::new(table, key, &error));
+                self.rows.push(RejectedRow {
+                    table,
+                    errno: errors::number(&error).unwrap_or_default(),
+                    episode_key: key.map(|key| key.as_str().to_owned()),
+                    message: errors::message(&error),
+                });
                 Ok(true)
             }
             written => written.map(|()| false),
@@ -187,8 +183,8 @@ async fn write(
             rejected.note("t_alert_outbox", None, folded)?;
         }
     }
-    // Last, because other replicas share these rows: they stay locked until the commit. Those of
-    // the outbox come after the counts, for which this transaction may wait.
+    // Last, because these rows are shared with other replicas and stay locked until the commit:
+    // first the counts, then the outbox.
     let suppressed = batch.iter().flat_map(|one| &one.suppressed).copied();
     let counted = suppressed_counts::save(connection, suppressed).await;
     rejected.note("t_alert_suppressed", None, counted)?;

@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
+use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad, Replay};
 use ljwx_reading::{DeviceSn, Ids, Reading};
+use ljwx_service::kafka::partitioner::partition_of;
 
-use super::Pipeline;
+use super::{Pipeline, STATEMENTS_MAX};
 use crate::engine::Arrival;
 use crate::mysql::retry::Stopping;
 use crate::notify::recipients::router::PeopleRouter;
@@ -53,14 +54,34 @@ impl Pipeline {
 
     /// Evaluates deliveries, oldest first, and starts writing the results. Deliveries of partitions
     /// whose batch is held wait. Kafka has confirmed the dead letters of undecodable ones.
-    pub(super) async fn on_deliveries(&mut self, chunks: Vec<Vec<Delivery>>) -> anyhow::Result<()> {
+    pub(super) async fn on_deliveries(
+        &mut self,
+        mut chunks: Vec<Vec<Delivery>>,
+    ) -> anyhow::Result<()> {
+        loop {
+            chunks = self.held.hold_back(chunks);
+            let passed = self.evaluate_some(&chunks).await?;
+            let rest: Vec<Delivery> = chunks.into_iter().flatten().skip(passed).collect();
+            if rest.is_empty() {
+                return Ok(());
+            }
+            chunks = vec![rest];
+        }
+    }
+
+    /// Evaluates deliveries, up to as many statements as a transaction takes, and starts writing the
+    /// results. Returns how many deliveries it has passed.
+    async fn evaluate_some(&mut self, chunks: &[Vec<Delivery>]) -> anyhow::Result<usize> {
         let begun = Instant::now();
-        let chunks = self.held.hold_back(chunks);
-        let bound = self.bound(&chunks).await?;
+        let bound = self.bound(chunks).await?;
         let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
         let mut router = self.router();
         let mut deliveries = chunks.iter().flatten();
-        while let Some(delivery) = deliveries.next() {
+        let (mut passed, mut statements) = (0, 0);
+        while statements < STATEMENTS_MAX
+            && let Some(delivery) = deliveries.next()
+        {
+            passed += 1;
             let partition_batch = match batch.entry(delivery.partition) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => match self.partition_batch(delivery.partition) {
@@ -74,10 +95,13 @@ impl Pipeline {
                 continue;
             }
             let next = (delivery, deliveries.clone());
+            let before = partition_batch.statements();
             self.evaluate(next, &bound, partition_batch, &mut router).await?;
+            statements += partition_batch.statements() - before;
         }
         self.clocks.count(&std::mem::take(&mut self.counts));
-        self.commit(batch.into_values().collect(), begun).await
+        self.commit(batch.into_values().collect(), begun).await?;
+        Ok(passed)
     }
 
     /// Returns the bindings of devices whose readings carry no complete ids.
@@ -111,13 +135,19 @@ impl Pipeline {
         if reading.device_sn().is_canary() {
             return Ok(());
         }
+        let accepted = |_| self.shared.counted_time.borrow().accepted_partitions;
+        // The device's state is in its own partition. Here it would be a new device, which falls silent.
+        if has_moved(delivery, delivery.replay.and_then(accepted)) {
+            self.counts.moved += 1;
+            return Ok(());
+        }
         let since = SystemTime::now();
         let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
         router.now_ms = evaluated_ms;
         let ids = ids_of(reading, bound);
         let is_bound = ids.user_id.is_some() && reading.ids().user_id.is_none();
-        let kafka_ms = delivery.kafka_ms;
-        let arrival = Arrival { reading, ids, is_bound, kafka_ms, evaluated_ms };
+        let (kafka_ms, is_replayed) = (delivery.kafka_ms, delivery.replay.is_some());
+        let arrival = Arrival { reading, ids, is_bound, is_replayed, kafka_ms, evaluated_ms };
         let partition = delivery.partition;
         let mut evaluated = self.engine.evaluate(partition, arrival, &*router);
         while !evaluated.unknown.is_empty() {
@@ -154,8 +184,52 @@ fn with_behind<'a>(
     missing
 }
 
+/// Returns whether this is a replayed dead letter whose device belongs to another one of so many
+/// partitions. A replay goes to the partition of the letter's first delivery, whose ledger counts its row.
+fn has_moved(delivery: &Delivery, partitions: Option<i32>) -> bool {
+    let (Some(Replay::DeadLetter(..)), Ok(reading), Some(partitions)) =
+        (delivery.replay, &delivery.reading, partitions)
+    else {
+        return false;
+    };
+    partition_of(reading.device_sn().as_str().as_bytes(), partitions) != delivery.partition
+}
+
 /// Returns the ids of a reading, or of its device's binding.
 fn ids_of(reading: &Reading, bound: &HashMap<DeviceSn, Ids>) -> Ids {
     let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
     reading.ids().or(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use ljwx_service::kafka::record_trace::RecordTrace;
+
+    use super::*;
+    use crate::test_support::heart_rate;
+
+    #[test]
+    fn only_a_replayed_dead_letter_is_left_to_the_partition_of_its_device() {
+        let own = partition_of(heart_rate(0, 80).device_sn().as_str().as_bytes(), 4);
+        let letter = Some(Replay::DeadLetter(own + 1, 7));
+        for (replay, partition, partitions, expected) in [
+            (letter, own + 1, Some(4), true),
+            (letter, own, Some(4), false),
+            (letter, own + 1, None, false),
+            (Some(Replay::Reject), own + 1, Some(4), false),
+            (None, own + 1, Some(4), false),
+        ] {
+            let delivery = Delivery {
+                partition,
+                offset: 7,
+                epoch: 1,
+                kafka_ms: 0,
+                origin: RecordTrace::default(),
+                replay,
+                reading: Ok(heart_rate(0, 80)),
+                record_bytes: 0,
+            };
+            assert_eq!(has_moved(&delivery, partitions), expected, "{replay:?} in {partition}");
+        }
+    }
 }

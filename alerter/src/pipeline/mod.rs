@@ -62,6 +62,10 @@ const PARTITIONS_KNOWN_WITHIN: Duration = Duration::from_secs(10);
 /// as many wait behind dead letters, or behind held batches, their partitions are paused.
 pub const DELIVERIES_MAX: usize = 16_384;
 
+/// Statements from which a transaction takes no more. A transaction has a time limit
+/// (`--mysql-statement-timeout`), and one that takes longer would fail at every attempt.
+const STATEMENTS_MAX: usize = 4_096;
+
 /// Parts of the pipeline's memory: for the deliveries of a transaction, and for those that wait
 /// behind dead letters and behind held batches.
 const MEMORY_PARTS: usize = 3;
@@ -146,7 +150,7 @@ impl Pipeline {
         loop {
             self.shared.mysql_retry.heartbeat().turn();
             let accepted = self.shared.counted_time.borrow().has_accepted_partitions;
-            self.engine.set_absence_judged(accepted != Some(false));
+            self.engine.set_absence_evaluated(accepted != Some(false));
             let letters = self.dead_letters.waiting.full(self.room);
             self.source.hold_back(&letters | &self.held.full(self.room));
             let turned = tokio::select! {
@@ -209,6 +213,7 @@ impl Pipeline {
             () = self.shared.stop.cancelled() => return Err(Stopping.into()),
             known = timeout(PARTITIONS_KNOWN_WITHIN, counted_time.wait_for(is_known)) => drop(known),
         }
+        self.shared.bindings.forget();
         for claim in claims {
             let Claim { partition, next_offset, .. } = *claim;
             let load = || state_rows::load(self.writer.ledger.pool(), partition);
@@ -237,7 +242,7 @@ impl Pipeline {
             for change in self.engine.realign(partition) {
                 partition_batch.supersede(&change);
             }
-            batch.push(partition_batch);
+            self.add_part(&mut batch, partition_batch, begun).await?;
         }
         self.commit(batch, begun).await
     }

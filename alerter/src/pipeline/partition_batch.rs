@@ -8,9 +8,10 @@ use ljwx_ledger::ledger::Advance;
 use metrics::counter;
 use tracing::info;
 
-use crate::engine::{Change, MovedEpisode, StateChanges};
+use crate::engine::episode::EpisodeKey;
+use crate::engine::{Change, StateChanges};
 use crate::metrics::TRANSITIONS;
-use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert, SUPERSEDED};
+use crate::mysql::alert_rows::{AlertChange, NewAlert, SUPERSEDED};
 use crate::mysql::suppressed_counts::{self, Suppressed};
 use crate::notify::outbox::{Moment, NewNotification, Whom};
 
@@ -47,6 +48,11 @@ impl PartitionBatch {
         self.advance.to = offset + 1;
     }
 
+    /// Returns how many statements the batch has for itself. Those for the other rows are few.
+    pub fn statements(&self) -> usize {
+        self.changed.len() + self.notifications.len()
+    }
+
     /// Whether there is nothing to write, not even an advance.
     pub fn is_empty(&self) -> bool {
         self.advance.from == self.advance.to
@@ -66,16 +72,12 @@ impl PartitionBatch {
 
     /// Takes over the state to write, and the alerts that concern other people than before.
     pub fn take_state(&mut self, mut state: StateChanges) {
-        self.changed.extend(state.people.drain(..).map(|one| {
-            let MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids } = one;
-            let key = EpisodeKey::new(rule_id, rule_version, &device_sn, opened_at);
-            (key, AlertChange::People(ids))
-        }));
+        let people = state.people.drain(..);
+        self.changed.extend(people.map(|(key, ids)| (key, AlertChange::People(ids))));
         self.state = state;
     }
 
-    /// Makes the notifications from this place on one message for each device and recipient. All of
-    /// them arise from one reading, or one look.
+    /// Folds the notifications from index `from` on: each device and recipient gets one message.
     pub fn fold(&mut self, from: usize) {
         let moments = Moment::of(&self.notifications[from..]);
         if !moments.is_empty() {
@@ -94,12 +96,5 @@ impl PartitionBatch {
         self.changed.push((change.key(), AlertChange::Closed(SUPERSEDED)));
         counter!(TRANSITIONS, "transition" => change.transition.to.as_str()).increment(1);
         info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert superseded, its rule changed");
-    }
-}
-
-impl Change {
-    /// Returns the key of the episode.
-    pub fn key(&self) -> EpisodeKey {
-        EpisodeKey::new(self.rule_id, self.rule_version, &self.device_sn, self.transition.opened_at)
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct ReadingCounts {
     late: u64,
     ahead: u64,
     pub(super) undecodable: u64,
+    /// Replayed dead letters of devices that have moved to another partition.
+    pub(super) moved: u64,
     breaches: u64,
     surplus: u64,
     /// Records whose time is ahead of the wall clock.
@@ -67,12 +69,13 @@ impl ClockWatch {
 
     /// Adds the counts of a batch to the metrics, and to the window.
     pub(super) fn count(&mut self, batch: &ReadingCounts) {
-        let ReadingCounts { evaluated, late, ahead, undecodable, .. } = *batch;
+        let ReadingCounts { evaluated, late, ahead, undecodable, moved, .. } = *batch;
         for (outcome, readings) in [
             ("evaluated", evaluated),
             ("late", late),
             ("ahead_of_clock", ahead),
             ("undecodable", undecodable),
+            ("moved", moved),
         ] {
             counter!(READINGS, "outcome" => outcome).increment(readings);
         }

@@ -14,11 +14,11 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
 use tracing::info;
 
-use crate::engine::episode::TransitionKind;
+use crate::engine::episode::{EpisodeKey, TransitionKind};
 use crate::engine::routing::Routed;
 use crate::engine::{Change, Silence};
 use crate::metrics::TRANSITIONS;
-use crate::mysql::alert_rows::{AlertChange, CLOSED, EpisodeKey, NewAlert, STALE};
+use crate::mysql::alert_rows::{AlertChange, CLOSED, NewAlert, STALE};
 use crate::notify::notice::{CLOSED_TEXT, Notice, Routing, stale_text};
 use crate::notify::outbox::{NewNotification, Whom};
 use crate::notify::recipients::choice::Choice;
@@ -26,7 +26,7 @@ use crate::notify::recipients::contacts::Contacts;
 use crate::notify::wechat;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::template::TemplateValues;
-use crate::rules::{Measurement, Rule, Trigger, Verdict};
+use crate::rules::{Measurement, Rule, Verdict};
 
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
@@ -177,7 +177,7 @@ fn notice(
 ) -> Notice {
     let wearer = contacts.wearer.as_deref();
     let transition = change.transition;
-    let is_absence = matches!(rule.trigger, Trigger::NoData(_));
+    let is_absence = rule.is_no_data();
     let silence = if is_absence { change.silence } else { Silence::default() };
     let label = measured.vital.label();
     let facts = TemplateValues {
@@ -206,7 +206,7 @@ fn notice(
         flapping: transition.flapping,
         value,
         // Of several conditions, the deciding one need not be the one to which the value belongs.
-        bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
+        bound: bound.filter(|_| rule.range().is_some()),
         eased: transition.eased,
         goes_on: transition.goes_on,
         silence,

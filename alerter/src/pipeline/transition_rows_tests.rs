@@ -108,7 +108,7 @@ fn the_same_readings_become_the_same_bytes() {
 }
 
 #[test]
-fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
+fn an_alert_stands_though_nobody_can_be_notified_and_that_is_counted() {
     let no_account = Routed::Nobody(OwedReason::NoAccount);
     let stretch = stretch(&(Contacts::default(), Choice::default()), no_account);
     assert_eq!(stretch.opened.len(), 1);

@@ -49,7 +49,7 @@ pub(super) struct BatchWriter {
     /// for the loop.
     mysql_retry: MysqlRetry,
     wake: Arc<Notify>,
-    /// The channel to the operators, who hear of rows that MySQL rejects.
+    /// The channel to the operators, who get an event for rows that MySQL rejects.
     operators: OperatorEvents,
     /// One permit for each attempt to write a held batch that may be made at a time.
     attempts: Arc<Semaphore>,
@@ -95,8 +95,8 @@ impl BatchWriter {
                     written.released = true;
                     break;
                 }
-                Ok(CommitOutcome::Done(refused)) => {
-                    refused.iter().for_each(|row| row.note(&self.operators));
+                Ok(CommitOutcome::Done(rejected)) => {
+                    rejected.iter().for_each(|row| row.note(&self.operators));
                     let committed = |one: &PartitionBatch| (one.advance, LedgerPosition::Committed);
                     written.settled.extend(part.iter().map(committed));
                     if part.iter().any(|one| !one.notifications.is_empty()) {

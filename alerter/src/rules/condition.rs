@@ -26,17 +26,13 @@ pub enum Operator {
 }
 
 impl Operator {
+    const ALL: [Self; 6] =
+        [Self::Above, Self::Below, Self::AtLeast, Self::AtMost, Self::Equal, Self::NotEqual];
+
     /// Parses the symbol of an operator.
     pub fn from_text(text: &str) -> Option<Self> {
-        Some(match text {
-            ">" => Self::Above,
-            "<" => Self::Below,
-            ">=" => Self::AtLeast,
-            "<=" => Self::AtMost,
-            "==" | "=" => Self::Equal,
-            "!=" => Self::NotEqual,
-            _ => return None,
-        })
+        let symbol = if text == "=" { "==" } else { text };
+        Self::ALL.into_iter().find(|operator| operator.as_str() == symbol)
     }
 
     /// Returns the symbol of the operator.

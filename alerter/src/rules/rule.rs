@@ -62,15 +62,6 @@ pub type Slot<'a> = (Discriminant<Trigger>, Option<Vital>, &'a str);
 /// The tenant whose rules are the template of all other tenants.
 pub const TEMPLATE_TENANT: i64 = 0;
 
-/// The time without data that a rule allows, and the time from which the rule counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoDataRule {
-    /// Longest time without data, in milliseconds.
-    pub window_ms: i64,
-    /// Time at which this version of the rule became active, in milliseconds.
-    pub from_ms: i64,
-}
-
 /// A valid rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -115,13 +106,22 @@ impl Rule {
     }
 
     /// Returns the time without data after which a `NO_DATA` rule opens an episode, or another rule
-    /// closes its episode.
-    pub fn absence(&self) -> Option<NoDataRule> {
-        let window_ms = match &self.trigger {
-            Trigger::NoData(window_ms) => *window_ms,
-            Trigger::Range(_) | Trigger::Conditions(_) => self.stale_after_ms?,
-        };
-        Some(NoDataRule { window_ms, from_ms: self.from_ms })
+    /// closes its episode, in milliseconds.
+    pub fn absence_window(&self) -> Option<i64> {
+        self.no_data_window().or(self.stale_after_ms)
+    }
+
+    /// Returns the window of a `NO_DATA` rule, in milliseconds. Other rules have none.
+    pub fn no_data_window(&self) -> Option<i64> {
+        match self.trigger {
+            Trigger::NoData(window_ms) => Some(window_ms),
+            Trigger::Range(_) | Trigger::Conditions(_) => None,
+        }
+    }
+
+    /// Whether this is a `NO_DATA` rule.
+    pub fn is_no_data(&self) -> bool {
+        self.no_data_window().is_some()
     }
 
     /// Returns the range. Other triggers have none.

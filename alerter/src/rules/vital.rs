@@ -100,26 +100,8 @@ impl Vital {
         self.names().1
     }
 
-    /// Returns the value that a reading has for this vital. Blood pressure has two values of other
-    /// vitals, and none of its own.
-    #[inline]
-    pub fn value(self, vitals: &Vitals) -> Option<f64> {
-        match self {
-            Self::HeartRate => vitals.heart_rate.map(f64::from),
-            Self::BloodOxygen => vitals.blood_oxygen.map(f64::from),
-            Self::Temperature => vitals.temperature,
-            Self::PressureHigh => vitals.pressure_high.map(f64::from),
-            Self::PressureLow => vitals.pressure_low.map(f64::from),
-            Self::BloodPressure | Self::NoData => None,
-            Self::Stress => vitals.stress.map(f64::from),
-            Self::Step => vitals.step.map(f64::from),
-            Self::Distance => vitals.distance,
-            Self::Calorie => vitals.calorie,
-            Self::Sleep => vitals.sleep,
-        }
-    }
-
-    /// Returns [`Self::value`] of all vitals, in the order of [`Self::ALL`].
+    /// Returns the values that a reading has, in the order of [`Self::ALL`]. Blood pressure has two
+    /// values of other vitals, and none of its own.
     // Every reading asks for them. A call for each vital would cost as much as the rest of a usual
     // evaluation.
     #[inline]
@@ -144,7 +126,8 @@ impl Vital {
     /// pressure may have two, the systolic value first.
     #[inline]
     pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> {
-        self.parts().filter_map(|vital| Some((vital, vital.value(vitals)?)))
+        let all = Self::each(vitals);
+        self.parts().filter_map(move |vital| Some((vital, (*all.get(vital as usize)?)?)))
     }
 
     /// Returns the vitals with a value of their own of which this one consists.
@@ -167,7 +150,7 @@ impl VitalSet {
     pub const PRESSURES: Self =
         Self(1 << Vital::PressureHigh as u16 | 1 << Vital::PressureLow as u16);
 
-    /// Whether the set contains `sign`.
+    /// Whether the set contains `vital`.
     pub fn contains(self, vital: Vital) -> bool {
         self.0 & (1 << vital as u16) != 0
     }
@@ -219,9 +202,9 @@ impl VitalSet {
 }
 
 impl FromIterator<Vital> for VitalSet {
-    fn from_iter<T: IntoIterator<Item = Vital>>(signs: T) -> Self {
+    fn from_iter<T: IntoIterator<Item = Vital>>(vitals: T) -> Self {
         let mut all = Self::default();
-        signs.into_iter().for_each(|vital| all.add(vital));
+        vitals.into_iter().for_each(|vital| all.add(vital));
         all
     }
 }
@@ -231,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_sign_are_one_sign() {
+    fn spellings_of_one_vital_are_one_vital() {
         for (word, vital) in [
             ("heartRate", Vital::HeartRate),
             ("body_temperature", Vital::Temperature),
@@ -248,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn all_values_at_once_are_those_of_each_vital() {
+    fn the_value_of_a_vital_stands_at_the_place_of_the_vital() {
         let vitals = Vitals {
             heart_rate: Some(1),
             blood_oxygen: Some(2),
@@ -262,7 +245,13 @@ mod tests {
             sleep: Some(10.0),
             ..Vitals::default()
         };
-        assert_eq!(Vital::each(&vitals), Vital::ALL.map(|vital| vital.value(&vitals)));
+        let mut numbers = (1..).map(f64::from);
+        let expected = Vital::ALL.map(|vital| match vital {
+            Vital::BloodPressure => None,
+            _ => numbers.next(),
+        });
+        assert_eq!(Vital::each(&vitals), expected);
+        assert_eq!(Vital::NoData.values(&vitals).count(), 0);
         let pressures: Vec<_> = Vital::BloodPressure.values(&vitals).collect();
         assert_eq!(pressures, [(Vital::PressureHigh, 4.0), (Vital::PressureLow, 5.0)]);
     }

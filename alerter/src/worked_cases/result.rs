@@ -19,10 +19,10 @@ pub(super) struct CaseResult {
     transitions: Vec<Map<String, Value>>,
     /// Words of channels that reached nobody, with the reasons.
     unreachable: Vec<String>,
-    /// The events that operators hear of.
+    /// The events that operators get.
     pub(super) operators: Vec<Value>,
     /// The messages to people.
-    told: Vec<Value>,
+    messages: Vec<Value>,
     /// `alert_status` of each rule's latest alert.
     status: BTreeMap<String, &'static str>,
     /// The addresses that were notified of each rule's latest episode on a device.
@@ -53,7 +53,7 @@ impl CaseResult {
             }
         }
         for ((_, address), changes) in messages {
-            self.told.push(message(&address, changes));
+            self.messages.push(message(&address, changes));
         }
     }
 
@@ -94,7 +94,7 @@ impl CaseResult {
         for (name, found) in [
             ("unreachable", json!(self.unreachable)),
             ("operators", json!(self.operators)),
-            ("told", in_order(&self.told)),
+            ("told", in_order(&self.messages)),
         ] {
             let Some(expected) = case.get(name) else { continue };
             let expected = if name == "told" { in_order(list(expected)) } else { expected.clone() };

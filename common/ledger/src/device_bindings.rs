@@ -17,13 +17,14 @@ use crate::mysql::MySqlPool;
 use crate::mysql::errors::{self, Remedy};
 use ljwx_reading::{DeviceSn, Ids};
 
-/// Most cached devices, bound and unbound each.
+/// Most cached devices, with and without a complete binding each.
 const DEVICES_MAX: u64 = 200_000;
 
-/// How long a binding is cached.
+/// How long a complete binding is cached.
 const BOUND_TTL: Duration = Duration::from_secs(600);
 
-/// How long a missing binding is cached. A new binding is noticed within this time.
+/// How long a missing binding is cached, and one without tenant or organisation. What comes is
+/// noticed within this time.
 const UNBOUND_TTL: Duration = Duration::from_secs(30);
 
 /// Most devices of one query.
@@ -34,7 +35,7 @@ const DEVICES_PER_QUERY: usize = 500;
 pub struct DeviceBindings {
     pool: MySqlPool,
     bound: Cache<DeviceSn, Ids>,
-    unbound: Cache<DeviceSn, ()>,
+    unbound: Cache<DeviceSn, Option<Ids>>,
     /// Whether the missing tables have been logged.
     logged: Arc<AtomicBool>,
 }
@@ -53,6 +54,12 @@ impl DeviceBindings {
         metrics::export_cache("bindings_unknown", self.unbound.entry_count(), DEVICES_MAX);
     }
 
+    /// Forgets all bindings. After the group has moved partitions, another member may know newer ones.
+    pub fn forget(&self) {
+        self.bound.invalidate_all();
+        self.unbound.invalidate_all();
+    }
+
     /// Returns the bindings of the wanted devices. Unbound devices are left out. Errors only if
     /// MySQL is unreachable; the batch could not be written then either.
     pub async fn known(
@@ -64,36 +71,42 @@ impl DeviceBindings {
         for device_sn in wanted {
             if let Some(ids) = self.bound.get(&device_sn).await {
                 known.insert(device_sn, ids);
-            } else if !self.unbound.contains_key(&device_sn) {
+            } else if let Some(ids) = self.unbound.get(&device_sn).await {
+                known.extend(ids.map(|ids| (device_sn, ids)));
+            } else {
                 unknown.push(device_sn);
             }
         }
         for devices in unknown.chunks(DEVICES_PER_QUERY) {
             let found = self.query(devices).await?;
             for device_sn in devices {
-                match found.get(device_sn) {
-                    Some(ids) => {
-                        self.bound.insert(device_sn.clone(), *ids).await;
-                        known.insert(device_sn.clone(), *ids);
-                    }
-                    None => self.unbound.insert(device_sn.clone(), ()).await,
+                let ids = found.get(device_sn).copied();
+                match ids.filter(Ids::is_complete) {
+                    Some(ids) => self.bound.insert(device_sn.clone(), ids).await,
+                    None => self.unbound.insert(device_sn.clone(), ids).await,
                 }
+                known.extend(ids.map(|ids| (device_sn.clone(), ids)));
             }
         }
         Ok(known)
     }
 
-    /// Returns those of the devices that no user wears now, by the tables and not by the cache. None if
-    /// the tables are missing.
-    pub async fn unbound(&self, devices: &[DeviceSn]) -> Result<BTreeSet<DeviceSn>, sqlx::Error> {
-        let mut unbound = BTreeSet::new();
+    /// Returns those of the devices that a user wears now, by the tables and not by the cache. `None`
+    /// if the tables are missing, or name no device at all.
+    pub async fn worn(
+        &self,
+        devices: &[DeviceSn],
+    ) -> Result<Option<BTreeSet<DeviceSn>>, sqlx::Error> {
+        let mut worn = BTreeSet::new();
         for devices in devices.chunks(DEVICES_PER_QUERY) {
-            match super::platform_tables::unbound(&self.pool, devices).await {
-                Err(error) if errors::remedy(&error) == Remedy::Schema => break,
-                found => unbound.extend(found?),
-            }
+            let found = match super::platform_tables::worn(&self.pool, devices).await {
+                Err(error) if errors::remedy(&error) == Remedy::Schema => None,
+                found => found?,
+            };
+            let Some(found) = found else { return Ok(None) };
+            worn.extend(found);
         }
-        Ok(unbound)
+        Ok(Some(worn))
     }
 
     /// Queries the tables. If they are missing or are not the platform's, no device is bound, and

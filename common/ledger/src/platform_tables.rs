@@ -2,14 +2,17 @@
 //! user's organisation, `sys_org_units` the ancestors of an organisation.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::str::FromStr;
 
-use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 use crate::mysql::MySqlPool;
 use crate::mysql::sql::ValueList;
+use crate::platform_rows::PlatformRow;
 use ljwx_reading::{DeviceSn, Ids};
+
+/// Matches a row of `t_alert_info` whose alert is over, whatever the platform's word for its
+/// status. NULL without a status.
+pub const ALERT_OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale', 'closed')";
 
 /// A user who wears a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,28 +48,25 @@ pub async fn bindings(
     let org_ids: Vec<String> = orgs.iter().map(i64::to_string).collect();
     let units = rows(pool, "sys_org_units", "id", org_ids.iter().map(String::as_str)).await?;
     let tenants = units.iter().filter_map(|row| {
-        let id = parsed(row, "id")?;
-        Some((id, tenant(id, &text(row, "ancestors").unwrap_or_default())))
+        let id = row.id("id")?;
+        Some((id, tenant(id, row.text("ancestors").unwrap_or_default())))
     });
     Ok(combine(&users, &places, &tenants.collect()))
 }
 
-/// Returns those of the devices that no user wears. None if the table names no device at all: then the
-/// platform keeps its bindings elsewhere, or writes the table anew.
-pub async fn unbound(
+/// Returns those of the devices that a user wears. `None` if the table names no device at all: then
+/// the platform keeps its bindings elsewhere, or writes the table anew.
+pub async fn worn(
     pool: &MySqlPool,
     devices: &[DeviceSn],
-) -> Result<BTreeSet<DeviceSn>, sqlx::Error> {
+) -> Result<Option<BTreeSet<DeviceSn>>, sqlx::Error> {
     let users = users(pool, devices).await?;
-    let worn: HashSet<&DeviceSn> = users.iter().map(|user| &user.device_sn).collect();
-    let free = devices.iter().filter(|device| !worn.contains(device)).cloned();
-    let free: BTreeSet<DeviceSn> = free.collect();
-    if free.is_empty() || !worn.is_empty() {
-        return Ok(free);
+    let worn: BTreeSet<DeviceSn> = users.into_iter().map(|user| user.device_sn).collect();
+    if !worn.is_empty() {
+        return Ok(Some(worn));
     }
     let any = sqlx::query("SELECT id FROM sys_user WHERE device_sn <> '' LIMIT 1");
-    let names_devices = any.fetch_optional(pool).await?.is_some();
-    Ok(if names_devices { free } else { BTreeSet::new() })
+    Ok(any.fetch_optional(pool).await?.map(|_| worn))
 }
 
 /// Returns the newest user of each device that has one.
@@ -131,7 +131,7 @@ async fn rows<'a>(
     table: &str,
     column: &str,
     values: impl Iterator<Item = &'a str>,
-) -> Result<Vec<MySqlRow>, sqlx::Error> {
+) -> Result<Vec<PlatformRow>, sqlx::Error> {
     let mut list = ValueList::after(format!("SELECT * FROM {table} WHERE {column} IN"));
     list.begin(true);
     let mut asked = false;
@@ -144,46 +144,29 @@ async fn rows<'a>(
         return Ok(Vec::new());
     }
     // `sql::ValueList` has escaped every value.
-    sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await
+    let rows = sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await?;
+    Ok(rows.iter().map(PlatformRow::of).collect())
 }
 
-fn user(row: &MySqlRow) -> Option<DeviceUser> {
-    if deleted(row) {
+fn user(row: &PlatformRow) -> Option<DeviceUser> {
+    if row.flag("is_deleted", false) {
         return None;
     }
-    let device_sn = DeviceSn::new(text(row, "device_sn")?.trim())?;
-    Some(DeviceUser { id: nonzero(row, "id")?, device_sn, at: changed_at(row) })
+    let device_sn = DeviceSn::new(row.text("device_sn")?)?;
+    Some(DeviceUser { id: row.id("id")?, device_sn, at: changed_at(row) })
 }
 
-fn place(row: &MySqlRow) -> Option<UserOrg> {
-    if deleted(row) {
+fn place(row: &PlatformRow) -> Option<UserOrg> {
+    if row.flag("is_deleted", false) {
         return None;
     }
-    let (user_id, org_id) = (nonzero(row, "user_id")?, nonzero(row, "org_id")?);
-    let id = parsed(row, "id").unwrap_or_default();
-    Some(UserOrg { user_id, org_id, at: changed_at(row), id })
+    let (user_id, org_id) = (row.id("user_id")?, row.id("org_id")?);
+    Some(UserOrg { user_id, org_id, at: changed_at(row), id: row.id("id").unwrap_or_default() })
 }
 
-/// Whether the row is marked as deleted. The flag may be a number, a character or a bit.
-fn deleted(row: &MySqlRow) -> bool {
-    text(row, "is_deleted").is_some_and(|flag| !matches!(flag.as_str(), "" | "0" | "\0"))
-}
-
-fn changed_at(row: &MySqlRow) -> String {
-    text(row, "update_time").or_else(|| text(row, "create_time")).unwrap_or_default()
-}
-
-fn nonzero(row: &MySqlRow, column: &str) -> Option<i64> {
-    parsed(row, column).filter(|id| *id != 0)
-}
-
-fn parsed<T: FromStr>(row: &MySqlRow, column: &str) -> Option<T> {
-    text(row, column)?.trim().parse().ok()
-}
-
-/// Returns a column as text. `None` if the column is NULL or does not exist.
-fn text(row: &MySqlRow, column: &str) -> Option<String> {
-    row.try_get_unchecked(column).ok().flatten()
+fn changed_at(row: &PlatformRow) -> String {
+    let time = row.text("update_time").or_else(|| row.text("create_time"));
+    time.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

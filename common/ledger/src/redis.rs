@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use fred::error::ErrorKind;
 use fred::interfaces::EventInterface;
 use fred::prelude::{Builder, Client, ClientLike, Config, Error, ReconnectPolicy};
@@ -66,6 +67,9 @@ const RECONNECT_MS_MIN: u32 = 100;
 /// Most commands that may wait for a connection. Further commands fail at once.
 const WAITING_COMMANDS_MAX: usize = 1_000;
 
+/// Longest wait of a command for a connection, in multiples of the limit of one command.
+const CONNECT_COMMANDS: u32 = 4;
+
 /// Stands for the host of the primary behind Sentinel. The primary may be anywhere, so it counts as
 /// another machine.
 const NAMED_BY_SENTINEL: &str = "the primary that Sentinel names";
@@ -103,6 +107,17 @@ impl RedisArgs {
         tokio::spawn(log_unreachable(client.error_rx(), client.reconnect_rx()));
         // The task ends with the client. Its result only repeats the errors of commands.
         drop(client.connect());
+        Ok(client)
+    }
+
+    /// Creates a client and waits until it is connected, for commands that ask once and end.
+    pub async fn connected(&self) -> anyhow::Result<Client> {
+        let client = self.connect()?;
+        let wait = self.timeout.saturating_mul(CONNECT_COMMANDS);
+        tokio::time::timeout(wait, client.wait_for_connect())
+            .await
+            .context("Redis is unreachable")?
+            .context("Redis is unreachable")?;
         Ok(client)
     }
 

@@ -67,6 +67,16 @@ impl Ids {
         self.customer_id.is_some() && self.org_id.is_some() && self.user_id.is_some()
     }
 
+    /// Returns the id of a field by its canonical name.
+    pub fn named(&self, field: &str) -> Option<i64> {
+        match field {
+            "customer_id" => self.customer_id,
+            "org_id" => self.org_id,
+            "user_id" => self.user_id,
+            _ => None,
+        }
+    }
+
     /// Fills absent ids from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

@@ -2,11 +2,12 @@
 //! in the field.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json_object::string;
+use crate::json_object::{JsonObject, Scalar, is_absent, string};
 use crate::reading::Document;
 use crate::rejection::WarningCode;
 use crate::time::EPOCH_SECONDS_MAX;
@@ -25,8 +26,8 @@ const QUOTE_LEVELS_MAX: usize = 3;
 pub enum ParsedDocument {
     /// No value, or an envelope without entries.
     Absent,
-    /// A document and its parsed form.
-    Value(Document, Value),
+    /// A document.
+    Value(Document),
     /// An unusable value, and the reason.
     Unusable(WarningCode),
 }
@@ -46,25 +47,26 @@ pub fn read(raw: &RawValue) -> ParsedDocument {
         _ => Cow::Borrowed(json),
     };
     let trimmed = text.trim();
-    if trimmed.is_empty() || trimmed == "null" {
+    if is_absent(trimmed) {
         return ParsedDocument::Absent;
     }
     match parse(trimmed, QUOTE_LEVELS_MAX) {
-        Some((_, value)) if has_no_entries(&value) => ParsedDocument::Absent,
-        Some((text, value)) if is_usable(&value) => match RawValue::from_string(text) {
-            Ok(raw) => ParsedDocument::Value(Document(raw.into()), value),
+        Some((text, _)) if has_no_entries(&text) => ParsedDocument::Absent,
+        // MariaDB and MySQL would also store a bare number or word, but no reader can use it.
+        Some((text, 1..=NESTED_DEPTH_MAX)) => match RawValue::from_string(text) {
+            Ok(raw) => ParsedDocument::Value(Document(raw.into())),
             Err(_) => ParsedDocument::Unusable(WarningCode::Invalid),
         },
         _ => ParsedDocument::Unusable(WarningCode::Invalid),
     }
 }
 
-/// Parses `text` unchanged, or else after the known repairs.
-fn parse(text: &str, levels: usize) -> Option<(String, Value)> {
-    if let Ok(value) = serde_json::from_str::<Value>(text) {
-        return match value {
-            Value::String(inner) if levels > 0 => parse(inner.trim(), levels - 1),
-            value => Some((text.to_owned(), value)),
+/// Parses `text` unchanged, or else after the known repairs. Returns the JSON and its depth.
+fn parse(text: &str, levels: usize) -> Option<(String, usize)> {
+    if let Ok(Depth(depth)) = serde_json::from_str(text) {
+        return match string(text) {
+            Some(inner) if levels > 0 => parse(inner.trim(), levels - 1),
+            _ => Some((text.to_owned(), depth)),
         };
     }
     let repaired = repair(text)?;
@@ -80,59 +82,99 @@ fn repair(text: &str) -> Option<String> {
     (!unquoted.is_empty()).then(|| unquoted.to_owned())
 }
 
-/// Accepts an object or a list. MariaDB and MySQL would also store a bare number or word as JSON,
-/// but no reader can use it.
-fn is_usable(value: &Value) -> bool {
-    matches!(value, Value::Object(_) | Value::Array(_)) && depth(value) <= NESTED_DEPTH_MAX
-}
+/// How deep lists and objects are nested in a JSON value. A tree of the value would take a hundred
+/// times its bytes. Every number and string is parsed, because the servers refuse what cannot be.
+struct Depth(usize);
 
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
+impl<'de> Deserialize<'de> for Depth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Levels;
+        impl<'de> Visitor<'de> for Levels {
+            type Value = Depth;
 
-fn has_no_entries(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => {
-            let no_data = match fields.get("data") {
-                None | Some(Value::Null) => true,
-                Some(Value::Array(items)) => items.is_empty(),
-                Some(Value::Object(entries)) => entries.is_empty(),
-                Some(Value::String(text)) => text.trim().is_empty(),
-                Some(_) => false,
-            };
-            no_data || fields.get("code").is_some_and(is_minus_one)
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Depth, E> {
+                Ok(Depth(0))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Depth, A::Error> {
+                let mut deepest = 0;
+                while let Some(Depth(depth)) = items.next_element()? {
+                    deepest = deepest.max(depth);
+                }
+                Ok(Depth(1 + deepest))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Depth, A::Error> {
+                let mut deepest = 0;
+                while let Some((IgnoredAny, Depth(depth))) = fields.next_entry()? {
+                    deepest = deepest.max(depth);
+                }
+                Ok(Depth(1 + deepest))
+            }
         }
-        _ => false,
+        deserializer.deserialize_any(Levels)
     }
 }
 
-fn is_minus_one(code: &Value) -> bool {
-    code.as_i64() == Some(-1) || code.as_str().is_some_and(|code| code.trim() == "-1")
+/// Whether a JSON text is `null`, an empty list, or an envelope without entries.
+fn has_no_entries(json: &str) -> bool {
+    let Ok(object) = serde_json::from_str::<JsonObject<'_>>(json) else { return is_empty(json) };
+    object.get("data").is_none_or(|data| is_empty(data.get()))
+        || object.get("code").is_some_and(|code| Scalar::read(code).text() == Some("-1"))
+}
+
+/// Whether a JSON text is `null`, blank, or has no members.
+fn is_empty(json: &str) -> bool {
+    let is_blank = |text: &str| text.trim().is_empty();
+    let within = |open: char, close: char| json.strip_prefix(open)?.strip_suffix(close);
+    json == "null"
+        || string(json).is_some_and(|text| is_blank(&text))
+        || within('[', ']').or_else(|| within('{', '}')).is_some_and(is_blank)
 }
 
 /// Returns the hours of sleep with two decimals: the sum over entries that have both ends and end
 /// after their start. `None` if the sum is zero.
-pub fn sleep_hours(value: &Value) -> Option<f64> {
-    let entries = value.get("data")?.as_array()?;
-    let seconds: f64 = entries.iter().filter_map(entry_seconds).sum();
+pub fn sleep_hours(document: &Document) -> Option<f64> {
+    let object: JsonObject<'_> = serde_json::from_str(document.as_str()).ok()?;
+    let entries: Vec<&RawValue> = serde_json::from_str(object.get("data")?.get()).ok()?;
+    let seconds: f64 = entries.into_iter().filter_map(entry_seconds).sum();
     let hours = (seconds / 3600.0 * 100.0).round() / 100.0;
     (hours > 0.0 && crate::number::SLEEP.accepts(hours)).then_some(hours)
 }
 
-fn entry_seconds(entry: &Value) -> Option<f64> {
+fn entry_seconds(entry: &RawValue) -> Option<f64> {
+    let entry = JsonObject::read(entry)?;
     let start = epoch_seconds(entry.get("startTimeStamp")?)?;
     let end = epoch_seconds(entry.get("endTimeStamp")?)?;
     (end > start).then_some(end - start)
 }
 
-fn epoch_seconds(value: &Value) -> Option<f64> {
-    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+fn epoch_seconds(raw: &RawValue) -> Option<f64> {
+    let number: f64 = Scalar::read(raw).text()?.parse().ok()?;
     let milliseconds = number > EPOCH_SECONDS_MAX as f64;
     number.is_finite().then_some(if milliseconds { number / 1000.0 } else { number })
 }
@@ -161,7 +203,7 @@ mod tests {
             quoted(&format!("\"\"{plain}\"\"")),
         ];
         for json in cases {
-            let ParsedDocument::Value(document, _) = read_text(&json) else { panic!("{json}") };
+            let ParsedDocument::Value(document) = read_text(&json) else { panic!("{json}") };
             assert_eq!(document.as_str(), plain, "{json}");
         }
     }
@@ -174,7 +216,10 @@ mod tests {
             r#"" ""#,
             r#""null""#,
             "{}",
+            "{ }",
             r#"{"data":[]}"#,
+            r#"{"data":[ ]}"#,
+            r#"{"data":" "}"#,
             r#"{"code":0}"#,
             r#"{"code":-1,"data":[1]}"#,
             r#"{"code":"-1","data":[1]}"#,
@@ -182,6 +227,27 @@ mod tests {
         ] {
             assert_eq!(read_text(json), ParsedDocument::Absent, "{json}");
         }
+    }
+
+    #[test]
+    fn a_document_is_as_deep_as_its_deepest_member() {
+        let nested = |lists: usize| format!("{}1{}", "[".repeat(lists), "]".repeat(lists));
+        for (lists, is_document) in [(NESTED_DEPTH_MAX - 1, true), (NESTED_DEPTH_MAX, false)] {
+            let json = format!(r#"{{"data":[1],"deep":{},"code":"0"}}"#, nested(lists));
+            assert_eq!(matches!(read_text(&json), ParsedDocument::Value(_)), is_document, "{json}");
+        }
+    }
+
+    #[test]
+    fn sleep_is_the_sum_of_the_entries_that_have_both_ends() {
+        let entries = r#"{"startTimeStamp":1768403400000,"endTimeStamp":1768407000000},
+            {"startTimeStamp":"1768403400","endTimeStamp":"1768405200"},
+            {"startTimeStamp":1768403400},{"startTimeStamp":2,"endTimeStamp":1},7,null"#;
+        let ParsedDocument::Value(document) = read_text(&format!(r#"{{"data":[{entries}]}}"#))
+        else {
+            panic!("no document")
+        };
+        assert_eq!(sleep_hours(&document), Some(1.5));
     }
 
     #[test]

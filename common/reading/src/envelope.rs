@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::device::Ids;
 use crate::json_object::JsonObject;
 use crate::parse::{ids_of, names_a_device};
-use crate::rejection::{Rejection, RejectionCode};
+use crate::rejection::{Rejection, RejectionCode, Warning};
 
 /// Most levels of `data` inside `data`.
 pub const LEVELS_MAX: usize = 4;
@@ -28,6 +28,8 @@ pub struct BodyItem<'a> {
     pub raw: &'a RawValue,
     /// Ids beside the `data` that holds the item.
     pub ids: Ids,
+    /// Warnings about such ids. Each is for every reading without that id of its own.
+    pub id_warnings: Vec<Warning>,
     /// Set if the item is nested too deep to be unwrapped.
     pub rejection: Option<Rejection>,
 }
@@ -64,7 +66,7 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<BodyItem<'_>>, BodyError> {
         return Err(BodyError::Empty);
     }
     let mut found = Vec::new();
-    Unwrapper { found: &mut found }.value(raw, Ids::default(), 0)?;
+    Unwrapper { found: &mut found }.value(raw, &Beside::default(), 0)?;
     Ok(found)
 }
 
@@ -80,19 +82,26 @@ fn is_gbk(mut bytes: &[u8]) -> bool {
     true
 }
 
+/// What the envelopes around a place say about its ids.
+#[derive(Default)]
+struct Beside {
+    ids: Ids,
+    warnings: Vec<Warning>,
+}
+
 struct Unwrapper<'a, 'f> {
     found: &'f mut Vec<BodyItem<'a>>,
 }
 
 impl<'a> Unwrapper<'a, '_> {
     /// Unwraps a place that may hold a list or a single item.
-    fn value(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
+    fn value(&mut self, raw: &'a RawValue, beside: &Beside, level: usize) -> Result<(), BodyError> {
         if !raw.get().starts_with('[') {
-            return self.item(raw, ids, level);
+            return self.item(raw, beside, level);
         }
         let mut outcome = Ok(());
         let list = Items(|item| {
-            outcome = self.item(item, ids, level);
+            outcome = self.item(item, beside, level);
             outcome.is_ok()
         });
         // The list parsed as part of the body, so it parses again. Leaving the list early returns
@@ -102,24 +111,32 @@ impl<'a> Unwrapper<'a, '_> {
     }
 
     /// Unwraps a place that may hold only an item: an envelope, or an item to be parsed.
-    fn item(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
-        let Some(item) = JsonObject::read(raw) else { return self.push(raw, ids, None) };
-        let Some(data) = item.get("data") else { return self.push(raw, ids, None) };
+    fn item(&mut self, raw: &'a RawValue, beside: &Beside, level: usize) -> Result<(), BodyError> {
+        let Some(item) = JsonObject::read(raw) else { return self.push(raw, beside, None) };
+        let Some(data) = item.get("data") else { return self.push(raw, beside, None) };
         let holds_more = data.get().starts_with(['{', '[']);
         if !holds_more && names_a_device(&item) {
-            return self.push(raw, ids, None);
+            return self.push(raw, beside, None);
         }
         if level == LEVELS_MAX {
             let message = format!("data 最多嵌套 {LEVELS_MAX} 层");
-            return self.push(raw, ids, Some(Rejection::new(RejectionCode::TooDeep, message)));
+            return self.push(raw, beside, Some(Rejection::new(RejectionCode::TooDeep, message)));
         }
-        self.value(data, ids_of(&item).or(ids), level + 1)
+        let (ids, mut warnings) = ids_of(&item);
+        // The id or the warning that is nearest to the item counts.
+        let is_nearest = |outer: &&Warning| {
+            ids.named(&outer.field).is_none()
+                && warnings.iter().all(|inner: &Warning| inner.field != outer.field)
+        };
+        let outer: Vec<Warning> = beside.warnings.iter().filter(is_nearest).cloned().collect();
+        warnings.extend(outer);
+        self.value(data, &Beside { ids: ids.or(beside.ids), warnings }, level + 1)
     }
 
     fn push(
         &mut self,
         raw: &'a RawValue,
-        ids: Ids,
+        beside: &Beside,
         rejection: Option<Rejection>,
     ) -> Result<(), BodyError> {
         if self.found.len() == READINGS_MAX {
@@ -128,7 +145,8 @@ impl<'a> Unwrapper<'a, '_> {
                 format!("一个请求体最多 {READINGS_MAX} 条读数：请分批上传"),
             )));
         }
-        self.found.push(BodyItem { raw, ids, rejection });
+        let id_warnings = beside.warnings.clone();
+        self.found.push(BodyItem { raw, ids: beside.ids, id_warnings, rejection });
         Ok(())
     }
 }

@@ -94,13 +94,16 @@ impl<'a> Scalar<'a> {
             Some(b'n') => Self::Absent,
             Some(b'"') => match string(text) {
                 None => Self::Other,
-                Some(string) if is_absent(&string) => Self::Absent,
-                Some(Cow::Borrowed(string)) => Self::Text(Cow::Borrowed(string.trim())),
-                Some(Cow::Owned(string)) => Self::Text(Cow::Owned(string.trim().to_owned())),
+                Some(Cow::Borrowed(string)) => Self::of_trimmed(Cow::Borrowed(string.trim())),
+                Some(Cow::Owned(string)) => Self::of_trimmed(Cow::Owned(string.trim().to_owned())),
             },
             Some(b'-' | b'0'..=b'9') => Self::Number(text),
             _ => Self::Other,
         }
+    }
+
+    fn of_trimmed(text: Cow<'a, str>) -> Self {
+        if is_absent(&text) { Self::Absent } else { Self::Text(text) }
     }
 
     /// Returns the text of a string or a number.
@@ -113,8 +116,8 @@ impl<'a> Scalar<'a> {
     }
 }
 
-fn is_absent(string: &str) -> bool {
-    let trimmed = string.trim();
+/// Whether a trimmed string means that there is no value.
+pub fn is_absent(trimmed: &str) -> bool {
     trimmed.is_empty() || trimmed == "null"
 }
 

@@ -24,4 +24,4 @@ pub use reading::{Document, Documents, Reading, Vitals};
 pub use rejection::{
     FIELD_DROPPED, Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode,
 };
-pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text};
+pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text, wall_text_of};

@@ -37,6 +37,8 @@ pub struct ParseContext<'a> {
     pub index: usize,
     /// Ids beside the `data` that holds the item.
     pub ids: Ids,
+    /// Warnings about such ids.
+    pub id_warnings: &'a [Warning],
 }
 
 impl Reading {
@@ -54,7 +56,9 @@ impl Reading {
             device_sn: Some(device_sn.as_str().to_owned()),
             ..rejection
         })?;
-        let ids = fields.ids().or(intake.ids);
+        let own = fields.ids();
+        let applies = |warning: &&Warning| own.named(&warning.field).is_none();
+        fields.warnings.extend(intake.id_warnings.iter().filter(applies).cloned());
         let upload_method = fields.upload_method();
         let mut vitals = fields.vitals();
         let documents = fields.documents(&mut vitals);
@@ -63,7 +67,7 @@ impl Reading {
             timestamp: moment.wall,
             epoch_ms: moment.epoch_ms,
             received_at_ms: intake.received_at.as_millisecond(),
-            ids,
+            ids: own.or(intake.ids),
             upload_method,
             vitals,
             documents,
@@ -72,9 +76,18 @@ impl Reading {
     }
 }
 
-/// Returns tenant, organisation and user given beside `data`.
-pub fn ids_of(item: &JsonObject<'_>) -> Ids {
-    ItemFields { item, warnings: Vec::new() }.ids()
+/// Most bytes of the original text of an unusable id beside `data`. Each reading of a body may carry the
+/// text.
+const ID_RAW_BYTES_MAX: usize = 64;
+
+/// Returns tenant, organisation and user given beside `data`, and warnings about unusable ones.
+pub fn ids_of(item: &JsonObject<'_>) -> (Ids, Vec<Warning>) {
+    let mut fields = ItemFields { item, warnings: Vec::new() };
+    let ids = fields.ids();
+    let short = |Warning { field, code, raw, .. }: &Warning| {
+        Warning::new(field, *code, &raw[..raw.floor_char_boundary(ID_RAW_BYTES_MAX)])
+    };
+    (ids, fields.warnings.iter().map(short).collect())
 }
 
 /// Whether the object names a device. A `data` key with a plain value does not make such an object
@@ -230,32 +243,22 @@ impl ItemFields<'_> {
 
     fn documents(&mut self, vitals: &mut Vitals) -> Documents {
         Documents {
-            sleep_data: self.document("sleep_data", SLEEP_DATA).map(|(document, value)| {
-                vitals.sleep = document::sleep_hours(&value);
-                document
+            sleep_data: self.document("sleep_data", SLEEP_DATA).inspect(|document| {
+                vitals.sleep = document::sleep_hours(document);
             }),
-            exercise_daily_data: self.plain_document("exercise_daily_data", EXERCISE_DAILY_DATA),
-            exercise_week_data: self.plain_document("exercise_week_data", EXERCISE_WEEK_DATA),
-            scientific_sleep_data: self
-                .plain_document("scientific_sleep_data", SCIENTIFIC_SLEEP_DATA),
-            workout_data: self.plain_document("workout_data", WORKOUT_DATA),
+            exercise_daily_data: self.document("exercise_daily_data", EXERCISE_DAILY_DATA),
+            exercise_week_data: self.document("exercise_week_data", EXERCISE_WEEK_DATA),
+            scientific_sleep_data: self.document("scientific_sleep_data", SCIENTIFIC_SLEEP_DATA),
+            workout_data: self.document("workout_data", WORKOUT_DATA),
         }
     }
 
-    fn plain_document(&mut self, field: &'static str, spellings: &[&str]) -> Option<Document> {
-        self.document(field, spellings).map(|(document, _)| document)
-    }
-
-    fn document(
-        &mut self,
-        field: &'static str,
-        spellings: &[&str],
-    ) -> Option<(Document, serde_json::Value)> {
+    fn document(&mut self, field: &'static str, spellings: &[&str]) -> Option<Document> {
         for spelling in spellings {
             let Some(raw) = self.item.get(spelling) else { continue };
             match document::read(raw) {
                 ParsedDocument::Absent => {}
-                ParsedDocument::Value(document, value) => return Some((document, value)),
+                ParsedDocument::Value(document) => return Some(document),
                 ParsedDocument::Unusable(code) => {
                     self.warn(field, code, raw.get());
                     return None;

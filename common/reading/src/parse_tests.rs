@@ -6,7 +6,13 @@ const RECEIVED_AT: Timestamp = Timestamp::constant(1_756_800_600, 0);
 
 fn parse(item: &str, index: usize) -> Result<Reading, Rejection> {
     let zone = TimeZone::get("Asia/Shanghai").unwrap();
-    let intake = ParseContext { zone: &zone, received_at: RECEIVED_AT, index, ids: Ids::default() };
+    let intake = ParseContext {
+        zone: &zone,
+        received_at: RECEIVED_AT,
+        index,
+        ids: Ids::default(),
+        id_warnings: &[],
+    };
     let raw = RawValue::from_string(item.to_owned()).unwrap();
     Reading::parse(&raw, &intake)
 }

@@ -34,7 +34,13 @@ fn readings(body: &Value) -> Vec<Reading> {
     let received_at: Timestamp = "2100-01-02T00:00:00Z".parse().unwrap();
     let body = body.to_string();
     let parse = |(index, item): (usize, &BodyItem<'_>)| {
-        let context = ParseContext { zone: &zone, received_at, index, ids: item.ids };
+        let context = ParseContext {
+            zone: &zone,
+            received_at,
+            index,
+            ids: item.ids,
+            id_warnings: &item.id_warnings,
+        };
         Reading::parse(item.raw, &context).unwrap()
     };
     envelope::unwrap(body.as_bytes()).unwrap().iter().enumerate().map(parse).collect()

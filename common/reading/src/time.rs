@@ -133,6 +133,13 @@ pub fn wall_text(wall: DateTime) -> String {
     )
 }
 
+/// Formats milliseconds since 1970 as the wall clock of `zone`. Beyond the calendar, formats the
+/// number.
+pub fn wall_text_of(epoch_ms: i64, zone: &TimeZone) -> String {
+    Timestamp::from_millisecond(epoch_ms)
+        .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
+}
+
 /// Formats a zone's offset at `instant` for MySQL, such as `+08:00`: fresh servers have no named
 /// zones loaded.
 pub fn offset_text(zone: &TimeZone, instant: Timestamp) -> String {

@@ -30,6 +30,7 @@ fn parse(item: &Value) -> Reading {
         received_at: Timestamp::from_second(1_756_800_600).unwrap(),
         index: 0,
         ids: Ids::default(),
+        id_warnings: &[],
     };
     let raw = RawValue::from_string(item.to_string()).unwrap();
     Reading::parse(&raw, &intake).unwrap()
@@ -295,7 +296,7 @@ proptest! {
     ) {
         let zone = TimeZone::UTC;
         let received_at = Timestamp::from_second(1_756_800_600).unwrap();
-        let intake = ParseContext { zone: &zone, received_at, index: 0, ids: Ids::default() };
+        let intake = ParseContext { zone: &zone, received_at, index: 0, ids: Ids::default(), id_warnings: &[] };
         let mut item = json!({"id": "x"});
         item[key] = Value::String(text);
         let raw = RawValue::from_string(item.to_string()).unwrap();

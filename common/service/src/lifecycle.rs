@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -176,6 +176,14 @@ where
     // Blocking calls that still wait for a server get this time. Then they are abandoned.
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     code
+}
+
+/// Runs a command that may end at any point, until `stop`.
+pub async fn interruptible<T>(
+    stop: &CancellationToken,
+    command: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    stop.run_until_cancelled(command).await.context("interrupted")?
 }
 
 /// The vital tasks of a process. If one of them ends early, the process stops.

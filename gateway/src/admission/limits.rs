@@ -30,6 +30,13 @@ const MEMORY_CONNECTION: u64 = 48 * KIB;
 /// Memory of a body as a multiple of its bytes: the body, its parsed items, their records.
 const MEMORY_BODY_TIMES: u64 = 3;
 
+/// Most large bodies that are worked on at a time. The memory of that work is beside the budget.
+pub const LARGE_BODIES_MAX: usize = 2;
+
+/// Memory of the work on a body as a multiple of the largest one. A list of the shortest members of
+/// an object takes 8 times their text, and as much again while the list grows.
+const MEMORY_WORK_TIMES: u64 = 16;
+
 /// Bodies of the largest size that the budget must hold at least.
 const BODIES_AT_LEAST: usize = 8;
 
@@ -158,6 +165,7 @@ impl ProtectionArgs {
         MEMORY_BASE
             + self.connections() as u64 * MEMORY_CONNECTION
             + self.inflight_bytes_max as u64 * MEMORY_BODY_TIMES
+            + LARGE_BODIES_MAX as u64 * self.body_bytes_max as u64 * MEMORY_WORK_TIMES
             + u64::from(queue_kbytes) * KIB
             + u64::from(queue_records) * KIB
     }

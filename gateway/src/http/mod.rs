@@ -29,7 +29,7 @@ use self::read_body::{BodyReadError, BodyReader, ReceivedBody};
 use self::response::Responder;
 use crate::admission::kafka_gate::{KafkaGate, Passage};
 use crate::admission::shared_bucket::SharedBucket;
-use crate::ingest::{self, Ingest, IngestError, IngestResult, RoutePolicy};
+use crate::ingest::{Ingest, IngestError, IngestResult, RoutePolicy};
 use crate::items::BodyContent;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
 use crate::request_error::{ErrorCode, RequestError};
@@ -60,6 +60,10 @@ const NO_ROUTE: &str = "none";
 
 /// The status in metrics of a request whose client has left before the answer.
 const CLIENT_CLOSED: &str = "client_closed";
+
+/// A clock that shows an earlier time was never set: the hardware may begin in 1970 or 2000. Readings
+/// would be more than a day ahead of it, and rejected.
+pub const CLOCK_MIN: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 impl Routes {
     /// Builds the router of the public port.
@@ -142,7 +146,7 @@ impl Routes {
         let dry_run = policy == RoutePolicy::Api
             && headers::is_dry_run(request.uri().query())
                 .map_err(|_| ErrorCode::InvalidParameter)?;
-        let _passage = if dry_run { None } else { Some(self.admit()?) };
+        let _passage = if dry_run { None } else { Some(self.admit(received_at)?) };
         if self.slots.available_permits() == 0 {
             return Err(self.refused());
         }
@@ -162,11 +166,12 @@ impl Routes {
         }
     }
 
-    /// Admits a body that is to be published: its topics are safe, and Kafka acknowledges.
-    fn admit(&self) -> Result<Passage<'_>, RequestError> {
+    /// Admits a body that is to be published: the clock is set, the topics are safe, and Kafka
+    /// acknowledges.
+    fn admit(&self, received_at: Timestamp) -> Result<Passage<'_>, RequestError> {
         // A record in an unsafe topic might be lost after its 200.
-        if !self.topics.allows_use() {
-            return Err(self.unavailable());
+        if received_at < CLOCK_MIN || !self.topics.allows_use() {
+            return Err(self.refused());
         }
         self.kafka.enter().ok_or_else(|| self.refused())
     }
@@ -186,7 +191,8 @@ impl Routes {
             Some(encoding) if !bytes.is_empty() => {
                 let most = self.bodies.bytes_max;
                 held.cover(bytes.len() + most).map_err(|_| self.refused())?;
-                match ingest::off_thread(bytes.len(), || encoding.open(&bytes, most)) {
+                // A few bytes may open to the largest body.
+                match self.ingest.off_thread(most, || encoding.open(&bytes, most)).await {
                     Ok(whole) => {
                         opened = whole;
                         held.shrink_to(bytes.len() + opened.len());
@@ -202,7 +208,7 @@ impl Routes {
             _ => BodyContent::Open(&bytes),
         };
         let taken = if dry_run {
-            self.ingest.dry_run(content, received_at, held)
+            self.ingest.dry_run(content, received_at, held).await
         } else {
             self.ingest.ingest(content, policy, received_at, span).await
         };
@@ -223,6 +229,7 @@ impl Routes {
         match failure {
             BodyReadError::TooLarge => ErrorCode::PayloadTooLarge.into(),
             BodyReadError::Stalled => ErrorCode::BodyTimeout.into(),
+            BodyReadError::Malformed => ErrorCode::MalformedBody.into(),
             BodyReadError::NoRoom => self.refused(),
         }
     }

@@ -1,5 +1,8 @@
 //! Reads a request's body within its bounds.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter::successors;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
@@ -20,6 +23,8 @@ pub enum BodyReadError {
     TooLarge,
     /// The body did not arrive in time, or the connection broke.
     Stalled,
+    /// The body's chunks are not HTTP.
+    Malformed,
     /// The budget of all bodies has no room.
     NoRoom,
 }
@@ -27,6 +32,18 @@ pub enum BodyReadError {
 impl From<NoRoom> for BodyReadError {
     fn from(_: NoRoom) -> Self {
         Self::NoRoom
+    }
+}
+
+impl From<axum::Error> for BodyReadError {
+    fn from(error: axum::Error) -> Self {
+        let error: &(dyn Error + 'static) = &error;
+        let mut causes = successors(Some(error), |&error| error.source());
+        let cause = causes.find_map(|error| error.downcast_ref::<io::Error>());
+        match cause.map(io::Error::kind) {
+            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::Stalled,
+        }
     }
 }
 
@@ -108,7 +125,7 @@ impl BodyReader {
                 // Nearly every body is one chunk and needs no copy.
                 return Ok(ReceivedBody { bytes: first.unwrap_or_else(|| whole.freeze()), held });
             };
-            let chunk = chunk.map_err(|_| BodyReadError::Stalled)?;
+            let chunk = chunk?;
             (received, last) = (received + chunk.len(), started.elapsed());
             if received > self.bytes_max {
                 return Err(BodyReadError::TooLarge);

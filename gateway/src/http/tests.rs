@@ -54,8 +54,9 @@ fn every_example_of_the_openapi_document_is_what_its_schema_says() {
             checked += 1;
         }
         let responses = operation["responses"].as_object().unwrap().values();
-        for content in
-            responses.flat_map(|response| response["content"].as_object().unwrap().values())
+        // An answer that is not of the route has any form.
+        for (_, content) in
+            responses.flat_map(|response| response["content"].as_object().into_iter().flatten())
         {
             // References lead to the components.
             let schema = json!({

@@ -36,6 +36,7 @@ async fn fill_with_broken_rows(world: &World, old: &Database) -> Result<()> {
         "ALTER TABLE t_user_health_data_202506 CONVERT TO CHARACTER SET utf8mb3",
         "ALTER TABLE t_user_health_data_202506 DROP COLUMN customer_id, MODIFY timestamp datetime NULL",
         "ALTER TABLE t_user_health_data CONVERT TO CHARACTER SET gbk",
+        "CREATE VIEW every_month AS SELECT device_sn, timestamp FROM t_user_health_data_202506",
     ] {
         old.execute(statement).await?;
     }
@@ -55,12 +56,17 @@ async fn fill_with_broken_rows(world: &World, old: &Database) -> Result<()> {
         let row = format!("INSERT INTO {table} (device_sn, timestamp, heart_rate, blood_oxygen)");
         old.execute(&format!("{row} VALUES ({values})")).await?;
     }
-    old.execute(&format!(
-        "INSERT INTO t_user_health_data_daily (device_sn, date, sleep_data, exercise_daily_data, \
-         create_time, update_time) VALUES ('{first}', '2025-06-02', \
-         '{{\"code\": 0, \"data\": [{{\"a\": 1}}]}}', 'null', NOW(), NOW())"
-    ))
-    .await
+    // Without the key, a day may have several rows.
+    old.execute("ALTER TABLE t_user_health_data_daily DROP KEY uk_device_date").await?;
+    for number in [0, 1] {
+        old.execute(&format!(
+            "INSERT INTO t_user_health_data_daily (device_sn, date, sleep_data, exercise_daily_data, \
+             create_time, update_time) VALUES ('{first}', '2025-06-02', \
+             '{{\"code\": 0, \"data\": [{{\"a\": {number}}}]}}', 'null', NOW(), NOW())"
+        ))
+        .await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +85,13 @@ async fn rows_that_no_reading_can_be_are_set_aside_and_all_others_merge_by_the_l
     settled(&world).await?;
 
     let plan = adopted(&world, &old, &["plan"]).await?;
-    for said in ["t_user_health_data_202506", "a job outside of MySQL", "create_user", "gbk"] {
+    for said in [
+        "t_user_health_data_202506",
+        "a job outside of MySQL",
+        "create_user",
+        "gbk",
+        "view every_month",
+    ] {
         ensure!(plan.text.contains(said), "{said:?} is not in: {}", plan.text);
     }
     let done = adopted(&world, &old, &["run"]).await?;
@@ -161,6 +173,11 @@ async fn a_second_run_is_refused_and_a_stopped_one_continues() -> Result<()> {
     ensure!(second.text.contains("another `worker adopt run` works"), "{}", second.text);
 
     ensure!(!first.terminate().await?.success(), "a run that was stopped has not succeeded");
+    eventually(SOON, "the status shows that the copy is stopped", || async {
+        let status = adopted(&world, &old, &["status"]).await?;
+        Ok(status.text.contains("stopped").then_some(()))
+    })
+    .await?;
     let between = copied(&world).await?;
     adopted(&world, &old, &["run"]).await?;
     let rows = old.count("t_user_health_data").await?;
@@ -245,6 +262,56 @@ async fn a_server_without_room_ends_the_run_which_continues_once_there_is_room()
     world.database.execute("DROP TRIGGER refuse").await?;
     succeeded(adopt(&world, &old, &["run"]).finish().await?)?;
     ensure!(copied(&world).await? == old.count("t_user_health_data").await?, "rows are missing");
+    adopted(&world, &old, &["compare"]).await?;
+    // A table of this system that is missing is no work of the monthly job.
+    world.database.execute("RENAME TABLE t_user_health_data TO renamed").await?;
+    let missing = adopt(&world, &old, &["run"]).finish().await?;
+    ensure!(missing.code == Some(1), "{:?}: {}", missing.code, missing.text);
+    ensure!(missing.text.contains("`worker migrate`"), "{}", missing.text);
+    old.remove().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_mysql_rejects_are_set_aside_and_the_others_of_their_chunk_are_copied()
+-> Result<()> {
+    let world = World::shared("rejected").await?;
+    let old = earlier(&world).await?;
+    world.migrate().await?;
+    let rejected = world.device(2);
+    for device in [&world.device(1), &rejected] {
+        old.execute(&format!(
+            "INSERT INTO t_user_health_data (device_sn, timestamp, heart_rate, blood_oxygen) VALUES \
+             ('{device}', '2025-09-02 16:09:00', 80, NULL), \
+             ('{device}', '2025-09-02 16:09:00', NULL, 97)"
+        ))
+        .await?;
+        old.execute(&format!(
+            "INSERT INTO t_user_health_data_daily (device_sn, date, sleep_data, create_time, \
+             update_time) VALUES ('{device}', '2025-09-02', \
+             '{{\"code\": 0, \"data\": [{{\"a\": 1}}]}}', NOW(), NOW())"
+        ))
+        .await?;
+    }
+    for table in ["t_user_health_data", "t_user_health_data_daily"] {
+        world
+            .database
+            .execute(&format!(
+                "CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW \
+                 IF NEW.device_sn = '{rejected}' THEN SIGNAL SQLSTATE '22001' \
+                 SET MYSQL_ERRNO = 1406, MESSAGE_TEXT = 'said 1406'; END IF"
+            ))
+            .await?;
+    }
+    let done = adopted(&world, &old, &["run"]).await?;
+    for said in [
+        "t_user_health_data: 2 rows, rejected_by_mysql",
+        "t_user_health_data_daily: 1 rows, rejected_by_mysql",
+    ] {
+        ensure!(done.text.contains(said), "{said:?} is not in: {}", done.text);
+    }
+    ensure!(adopted_rows(&world.database).await? == 1, "the readings of the other device");
+    ensure!(world.database.count("t_user_health_data_daily").await? == 1, "its document");
     adopted(&world, &old, &["compare"]).await?;
     old.remove().await?;
     world.finish().await

@@ -4,15 +4,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::mysql::Database;
+use ljwx_tests::repo::markdown;
 use ljwx_tests::stack::launch::Launch;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
 use super::{adopt, adopted, earlier, fill, old_prefix, succeeded};
-use crate::support::{CAUGHT_UP_WITHIN, send, settled};
+use crate::support::{CAUGHT_UP_WITHIN, SOON, send, settled};
 
 const ARCHIVE: &str = "t_user_health_data_202506";
+
+/// The document with the statements of the way back.
+const DOCUMENT: &str = include_str!("../../../docs/migration.md");
+
+/// The databases and the time in these statements.
+const EXAMPLES: [&str; 3] = ["ljwx_platform.", "ljwx.", "2025-12-01 12:00:00"];
 
 /// Reads the same old row until `done`: it is there at every moment.
 async fn read_on(old: &Database, row: &str, done: &AtomicBool) -> Result<u64> {
@@ -59,18 +66,52 @@ async fn refusals(world: &World, old: &Database) -> Result<()> {
     reader.release().await
 }
 
-/// Makes the cut-over. Returns the statement of the way back.
-async fn cut_over(world: &World, old: &Database) -> Result<String> {
+/// A cut-over that was made.
+struct CutOver {
+    /// The time at which the earlier server got its last readings.
+    at: String,
+    /// The statement of the way back.
+    way_back: String,
+}
+
+/// Makes the cut-over.
+async fn cut_over(world: &World, old: &Database) -> Result<CutOver> {
+    let at = old.row("SELECT NOW()").await?.into_iter().next().flatten().context("no time")?;
     refusals(world, old).await?;
     let done = adopted(world, old, &["run", "--cut-over", "--monthly-job-stopped"]).await?;
-    let told = done.text.split("it is the way back:").nth(1).context("no way back")?;
-    let statement = told.split(';').next().context("no statement")?;
-    Ok(statement.trim().to_owned())
+    let way_back = done.text.split("it is the way back:").nth(1).context("no way back")?;
+    let statement = way_back.split(';').next().context("no statement")?;
+    let plan = adopt(world, old, &["plan"]).finish().await?;
+    ensure!(plan.code == Some(1), "{:?}: {}", plan.code, plan.text);
+    ensure!(plan.text.contains("the cut-over is done"), "{}", plan.text);
+    Ok(CutOver { at, way_back: statement.trim().to_owned() })
+}
+
+/// Migrates the platform's tables while a reader delays a change for longer than a statement may take.
+async fn migrate_beside_a_reader(world: &World, old: &Database) -> Result<()> {
+    let reader = old.open_read("t_alert_info").await?;
+    let migrate = on_old(world.launch("worker", &["migrate"]), old);
+    let waits = format!(
+        "information_schema.PROCESSLIST WHERE DB = '{}' AND TIME >= 6 \
+         AND STATE = 'Waiting for table metadata lock'",
+        old.name()
+    );
+    let delayed = async {
+        eventually(SOON, "a change of the platform's tables waits", || async {
+            Ok((old.count(&waits).await? > 0).then_some(()))
+        })
+        .await?;
+        reader.release().await
+    };
+    let migrate = migrate.env("MYSQL_STATEMENT_TIMEOUT", "5s").finish();
+    let (migrated, delayed) = tokio::join!(migrate, delayed);
+    succeeded(migrated?)?;
+    delayed
 }
 
 /// Runs the services on the database of the earlier server, and checks that everything goes on there.
 async fn go_on(world: &World, old: &Database, gateway: &Service) -> Result<()> {
-    succeeded(on_old(world.launch("worker", &["migrate"]), old).finish().await?)?;
+    migrate_beside_a_reader(world, old).await?;
     let worker = on_old(world.worker(), old).start().await?;
     send(gateway, &world.device(1), "2025-09-02 17:09", &[82]).await?;
     let stored = format!("t_user_health_data WHERE device_sn = '{}'", world.device(1));
@@ -90,12 +131,39 @@ async fn go_on(world: &World, old: &Database, gateway: &Service) -> Result<()> {
     Ok(())
 }
 
+/// Goes back to the old tables, and copies to them what was stored and what waits in Kafka.
+async fn go_back(world: &World, old: &Database, gateway: &Service, gone: &CutOver) -> Result<()> {
+    // Another program's row, without an id, and a reading that no worker takes any more.
+    let other = world.device(2);
+    let insert = "INSERT INTO t_user_health_data (device_sn, timestamp, heart_rate)";
+    old.execute(&format!("{insert} VALUES ('{other}', '2025-09-02 17:10:00', 70)")).await?;
+    send(gateway, &world.device(1), "2025-09-02 18:09", &[83]).await?;
+    old.execute(&gone.way_back).await?;
+    let worker = world.worker().env("NO_REDIS", "true").start().await?;
+    settled(world).await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    let blocks = markdown::blocks(DOCUMENT);
+    let block = blocks.iter().find(|block| block.section == "Way back" && block.info == "sql");
+    let mut statements = block.context("no statements")?.text.clone();
+    let own = [&format!("{}.", old.name()), &format!("{}.", world.database.name()), &gone.at];
+    for (example, own) in EXAMPLES.into_iter().zip(own) {
+        ensure!(statements.contains(example), "{example} is not in: {statements}");
+        statements = statements.replace(example, own);
+    }
+    // The zone of a stock server.
+    old.execute(&format!("SET time_zone = '+00:00'; {statements}")).await?;
+    let copied = "t_user_health_data WHERE timestamp >= '2025-09-02 17:00:00'";
+    ensure!(old.count(copied).await? == 3, "{} are copied", old.count(copied).await?);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_find_the_rows_at_every_moment_of_the_cut_over_and_of_the_way_back() -> Result<()> {
     let world = World::shared("cutover").await?;
     let old = earlier(&world).await?;
     let (gateway, worker) = copied(&world, &old).await?;
-    let before = old.count("t_user_health_data").await?;
+    let of_old = format!("t_user_health_data WHERE device_sn LIKE '{}%'", old_prefix(&world));
+    let before = old.count(&of_old).await?;
     let row = format!(
         "t_user_health_data WHERE device_sn = '{}000007' AND timestamp = '2025-07-01 00:00:00'",
         old_prefix(&world)
@@ -104,11 +172,11 @@ async fn readers_find_the_rows_at_every_moment_of_the_cut_over_and_of_the_way_ba
     let steps = async {
         let made = async {
             ensure!(worker.terminate().await?.success(), "the worker failed");
-            let way_back = cut_over(&world, &old).await?;
+            let gone = cut_over(&world, &old).await?;
             let left = world.database.rows("SHOW TABLES LIKE 't_user_health_data%'").await?;
             ensure!(left.is_empty(), "left in the former database: {left:?}");
             go_on(&world, &old, &gateway).await?;
-            old.execute(&way_back).await
+            go_back(&world, &old, &gateway, &gone).await
         }
         .await;
         done.store(true, Ordering::Relaxed);
@@ -117,7 +185,7 @@ async fn readers_find_the_rows_at_every_moment_of_the_cut_over_and_of_the_way_ba
     let (reads, made) = tokio::join!(read_on(&old, &row, &done), steps);
     made?;
     ensure!(reads? > 10, "hardly anything was read");
-    ensure!(old.count("t_user_health_data").await? == before, "the old rows are back");
+    ensure!(old.count(&of_old).await? == before, "the old rows are not back, each once");
     ensure!(old.count(ARCHIVE).await? > 0, "the archive is back");
     ensure!(gateway.terminate().await?.success(), "the gateway failed");
     old.remove().await?;

@@ -20,6 +20,13 @@ const TABLES: [&str; 3] =
 /// Readings of each table. A twentieth of them is there twice.
 const ROWS: usize = 100_000;
 
+/// End of the serial number, and time, of a reading at the end of an archive that the watch has sent again
+/// after the monthly job. No other row of the archive repeats it.
+const SENT_AGAIN: (&str, &str) = ("000007", "2025-07-01 02:04:45");
+
+/// The heart rate of the later row.
+const LATER_RATE: i64 = 199;
+
 /// Longest time until a part of the rows is copied.
 const COPIED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -43,6 +50,18 @@ async fn write_on(old: &Database, device: &str, done: &AtomicBool) -> Result<()>
         pass(WRITE_INTERVAL).await;
     }
     Ok(())
+}
+
+/// Adds the later row of the reading that is sent again. It is the first of the main table, far from the
+/// rows that every run copies again.
+async fn send_again(world: &World, old: &Database) -> Result<()> {
+    let (device, at) = SENT_AGAIN;
+    old.execute(&format!(
+        "INSERT INTO t_user_health_data (device_sn, timestamp, heart_rate) \
+         VALUES ('{}{device}', '{at}', {LATER_RATE})",
+        old_prefix(world)
+    ))
+    .await
 }
 
 async fn load(world: &World, gateway: &Service) -> Result<()> {
@@ -82,6 +101,7 @@ async fn a_large_database_is_adopted_under_load_by_a_run_that_is_killed_twice() 
     for table in &TABLES[1..] {
         old.execute(&format!("CREATE TABLE {table} LIKE t_user_health_data")).await?;
     }
+    send_again(&world, &old).await?;
     for (table, from) in TABLES.into_iter().zip([
         "2025-08-01 00:00:00",
         "2025-06-01 00:00:00",
@@ -121,20 +141,30 @@ async fn ensure_merged(world: &World, old: &Database) -> Result<()> {
     for table in TABLES {
         let (ours, theirs) = (world.database.name(), old.name());
         let joined = format!(
-            "FROM `{theirs}`.{table} AS later JOIN `{ours}`.t_user_health_data AS stored \
-             ON stored.device_sn = CONVERT(later.device_sn USING ascii) COLLATE ascii_bin \
-             AND stored.timestamp = later.timestamp \
+            "FROM `{theirs}`.{table} AS later JOIN `{ours}`.t_user_health_data AS adopted \
+             ON adopted.device_sn = CONVERT(later.device_sn USING ascii) COLLATE ascii_bin \
+             AND adopted.timestamp = later.timestamp \
              WHERE later.upload_method = 'bluetooth'"
         );
         let twice = world.database.number(&format!("SELECT COUNT(*) {joined}")).await?;
         let wrong = world
             .database
             .number(&format!(
-                "SELECT COUNT(*) {joined} AND NOT (stored.step <=> later.step \
-                 AND stored.upload_method <=> later.upload_method AND stored.blood_oxygen IS NOT NULL)"
+                "SELECT COUNT(*) {joined} AND NOT (adopted.step <=> later.step \
+                 AND adopted.upload_method <=> later.upload_method AND adopted.blood_oxygen IS NOT NULL)"
             ))
             .await?;
         ensure!(twice >= ROWS as i64 / 25 && wrong == 0, "{table}: {wrong} of {twice} are wrong");
     }
+    let (device, at) = SENT_AGAIN;
+    let rate = world
+        .database
+        .number(&format!(
+            "SELECT heart_rate FROM t_user_health_data WHERE device_sn = '{}{device}' \
+             AND timestamp = '{at}'",
+            old_prefix(world)
+        ))
+        .await?;
+    ensure!(rate == LATER_RATE, "{rate}: a row of an archive has replaced a later one");
     Ok(())
 }

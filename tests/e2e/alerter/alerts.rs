@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::{FakeWechat, NURSE};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, delivered, judged, measure, report};
+use crate::support::{
+    SOON, alerting, delivered, evaluated, finish, measure, report, seeded, world,
+};
 
 async fn alerts(world: &World) -> Result<Vec<(String, String)>> {
     let rows =
@@ -21,21 +23,17 @@ async fn alerts(world: &World) -> Result<Vec<(String, String)>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> Result<()> {
-    let world = World::shared("alert").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+async fn a_breach_is_notified_once_its_end_once_and_a_restart_repeats_nothing() -> Result<()> {
+    let (world, wechat) = seeded("alert").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let device = world.device(1);
     let now = jiff::Timestamp::now().as_second();
 
     // Two breaches do not meet the trend. The third opens the episode, the fourth adds nothing.
     measure(&gateway, &device, now - 300, &[80, 130, 131, 132, 133]).await?;
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
-    eventually(SOON, "the alert says that it was told", || async {
+    evaluated(&world).await?;
+    eventually(SOON, "the alert says that it was notified", || async {
         Ok((alerts(&world).await? == [(device.clone(), "NOTIFIED".to_owned())]).then_some(()))
     })
     .await?;
@@ -55,24 +53,18 @@ async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> R
     alerter.kill().await?;
     let alerter = world.alerter(&wechat).start().await?;
     measure(&gateway, &device, now - 200, &[85]).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     pass(Duration::from_secs(3)).await;
     let messages = wechat.messages();
     ensure!(messages.len() == 2, "{messages:#?}");
     ensure!(alerts(&world).await?.len() == 1, "{:?}", alerts(&world).await?);
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<()> {
-    let world = World::shared("token").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("token").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let now = jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
     delivered(&wechat, 1).await?;
@@ -87,15 +79,12 @@ async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<
     let text = wechat.messages()[1].text();
     ensure!(text.contains(&world.device(2)), "{text}");
     ensure!(wechat.token_requests() == tokens + 1, "{} tokens", wechat.token_requests());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()> {
-    let world = World::shared("composite").await?;
-    world.migrate().await?;
+async fn a_rule_of_two_signs_notifies_once_both_hold_for_long_enough() -> Result<()> {
+    let world = world("composite").await?;
     platform::seed(&world, &[]).await?;
     // The form that the admin console writes: camel case, and its own name for the vital.
     let expression = json!({
@@ -114,8 +103,7 @@ async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()
         ))
         .await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (device, start) = (world.device(1), jiff::Timestamp::now().as_second() - 600);
     for (second, heart_rate, blood_oxygen) in
         [(0, 130, 97), (15, 131, 90), (30, 132, 95), (45, 133, 91)]
@@ -124,7 +112,7 @@ async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()
         report(&gateway, &device, start + second, vitals).await?;
     }
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let opened = world.database.rows("SELECT occur_at, alert_type FROM t_alert_info").await?;
     let expected = [wall_time(start + 45), "composite".to_owned()].map(Some);
     ensure!(opened == [expected], "only the last reading has both: {opened:?}");
@@ -132,9 +120,7 @@ async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()
     ensure!(text.starts_with(&format!("{device} · 心率异常 133")), "{text}");
     report(&gateway, &device, start + 60, json!({"heart_rate": 90, "blood_oxygen": 97})).await?;
     delivered(&wechat, 2).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 /// Ensures that this alerter has counted `expected` readings as late.
@@ -145,19 +131,18 @@ async fn ensure_late(alerter: &Service, expected: f64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_judged_stays_judged_over_a_restart() -> Result<()> {
+async fn what_was_evaluated_stays_evaluated_over_a_restart() -> Result<()> {
     let world = World::shared("restart").await?.with_partitions(1);
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     let now = jiff::Timestamp::now().as_second();
     let (usual, high) = (world.device(1), world.device(2));
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&gateway, &usual, now - 300, &[80, 81, 82]).await?;
     measure(&gateway, &high, now - 200, &[130, 131, 132]).await?;
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure_late(&alerter, 0.0).await?;
     alerter.kill().await?;
 
@@ -166,10 +151,44 @@ async fn what_was_judged_stays_judged_over_a_restart() -> Result<()> {
     let alerter = world.alerter(&wechat).start().await?;
     measure(&gateway, &high, now - 200, &[130, 131, 132]).await?;
     measure(&gateway, &usual, now - 300, &[130, 131, 132]).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure_late(&alerter, 6.0).await?;
     ensure!(wechat.messages().len() == 1, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_too_many_is_evaluated_and_not_missed() -> Result<()> {
+    let world = World::shared("surplus").await?.with_partitions(1);
+    world.migrate().await?;
+    platform::seed(&world, &[BLOOD_OXYGEN_LOW]).await?;
+    platform::add_absence_rule(&world, Duration::from_secs(6)).await?;
+    let wechat = FakeWechat::start().await?;
+    let alerter = world.alerter(&wechat).env("DEVICES_MAX", "1");
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    let [remembered, surplus, ill] = [1, 2, 3].map(|number| world.device(number));
+    let now = || jiff::Timestamp::now().as_second();
+    let start = now() - 60;
+    // The surplus device is silent for longer than the remembered one.
+    for (device, second, blood_oxygen) in
+        [(&remembered, 0, 97), (&surplus, 0, 97), (&remembered, 1, 97), (&ill, 0, 85)]
+    {
+        let vitals = json!({ "blood_oxygen": blood_oxygen });
+        report(&gateway, device, start + second, vitals).await?;
+    }
+    delivered(&wechat, 1).await?;
+    ensure!(wechat.messages()[0].text().contains(&ill), "{:?}", wechat.messages());
+    let counted = alerter.metric("alerter_devices_not_remembered_total", "").await?;
+    ensure!(counted == 2.0, "{counted} readings of two devices");
+    eventually(SOON, "the remembered device is missed", || async {
+        report(&gateway, &ill, now(), json!({ "blood_oxygen": 85 })).await?;
+        pass(Duration::from_millis(500)).await;
+        Ok((wechat.delivered() == 2).then_some(()))
+    })
+    .await?;
+    let text = wechat.messages()[1].text();
+    ensure!(text.contains(&remembered) && text.contains("设备失联"), "{text}");
+    let alerts = world.database.count("t_alert_info").await?;
+    ensure!(alerts == 2, "{alerts} alerts");
+    finish(world, [gateway, alerter]).await
 }

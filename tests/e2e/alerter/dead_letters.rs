@@ -11,7 +11,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::support::{delivered, judged, measure};
+use crate::support::{alerting, delivered, evaluated, finish, measure, seeded};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -51,21 +51,10 @@ async fn dlq(world: &World, arguments: &[&str]) -> Result<String> {
     Ok(done.text)
 }
 
-async fn end(world: World, services: [Service; 2]) -> Result<()> {
-    for service in services {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_reading_is_kept_and_the_alerts_around_it_are_sent() -> Result<()> {
-    let world = World::shared("strangers").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("strangers").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (device, end_at) = (world.device(1), at());
     let partitions = i32::try_from(world.partitions())?;
     measure(&gateway, &device, end_at - 15, &[130, 131]).await?;
@@ -75,7 +64,7 @@ async fn what_is_no_reading_is_kept_and_the_alerts_around_it_are_sent() -> Resul
     }
     measure(&gateway, &device, end_at, &[132]).await?;
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
 
     let count = world.partitions();
     let kept = letters(&world).await?;
@@ -109,7 +98,7 @@ async fn what_is_no_reading_is_kept_and_the_alerts_around_it_are_sent() -> Resul
     ensure!(listed.contains(&format!("{} record(s)", 2 * count)), "{listed}");
     let replayed = dlq(&world, &["--class", "tombstone", "replay"]).await?;
     ensure!(replayed.contains(&format!("{count} reading(s) sent")), "{replayed}");
-    judged(&world).await?;
+    evaluated(&world).await?;
     // They are no readings now either, so they come back with the place of their first record.
     let kept = letters(&world).await?;
     let back = kept.iter().filter(|letter| letter.header("replay.offset").is_some());
@@ -117,7 +106,7 @@ async fn what_is_no_reading_is_kept_and_the_alerts_around_it_are_sent() -> Resul
     ensure!(kept.len() == 3 * count && back.len() == count, "{kept:?}");
     ensure!(back.iter().all(|letter| letter.is_tombstone), "{back:?}");
     ensure!(wechat.delivered() == 1, "{:?}", wechat.messages());
-    end(world, [gateway, alerter]).await
+    finish(world, [gateway, alerter]).await
 }
 
 /// Returns the numbers of two devices whose readings are in different partitions, and the partition
@@ -170,11 +159,11 @@ async fn without_a_topic_for_its_dead_letter_a_partition_waits_alone_until_there
 
     world.migrate().await?;
     delivered(&wechat, 2).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let text = wechat.messages()[1].text();
     ensure!(text.contains(&world.device(held)), "{text}");
     let kept = letters(&world).await?;
     ensure!(kept.len() == 1 && kept[0].value == NO_READING, "{kept:?}");
     ensure!(http::get(&alerter.admin("/readyz")).await?.status == 200, "it is ready again");
-    end(world, [gateway, alerter]).await
+    finish(world, [gateway, alerter]).await
 }

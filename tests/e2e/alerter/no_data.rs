@@ -1,5 +1,5 @@
 //! A device that falls silent opens an alert. A silent gateway opens none, and neither does a
-//! partition that takes no records, or a device that moves to another partition.
+//! device that moves to another partition.
 
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,17 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
+use crate::support::{alerting, evaluated, finish};
+
 /// The longest that a message may take.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Longer than the window of any NO_DATA rule here.
 const LONG: Duration = Duration::from_secs(20);
 
 async fn seed(world: &World) -> Result<()> {
     platform::seed(world, &[]).await?;
-    world
-        .database
-        .execute(
-            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-             severity_level, notification_type) VALUES ('silent', 'NO_DATA', 12, 'major', 'wechat')",
-        )
-        .await?;
+    platform::add_absence_rule(world, Duration::from_secs(12)).await?;
     world
         .database
         .execute(
@@ -54,7 +50,7 @@ async fn report(gateway: &Service, device: &str, temperature: f64) -> Result<()>
 }
 
 /// Waits for a message about `device` that contains `word`. Meanwhile `others` send readings.
-async fn told(
+async fn notified(
     (world, gateway, wechat): (&World, &Service, &FakeWechat),
     others: &[usize],
     device: &str,
@@ -75,7 +71,7 @@ async fn told(
 }
 
 /// Lets devices send readings for a while.
-async fn keep_sending(
+pub async fn keep_sending(
     world: &World,
     gateway: &Service,
     devices: &[usize],
@@ -105,24 +101,23 @@ async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -
     world.migrate().await?;
     seed(&world).await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (silent, ill) = (world.device(1), world.device(2));
     let all = (&world, &gateway, &wechat);
     report(&gateway, &silent, 36.5).await?;
     report(&gateway, &ill, 39.5).await?;
     let others = [3, 4, 5, 6, 7, 8, 9, 10];
-    told(all, &others, &ill, "体温过高").await?;
-    told(all, &others, &ill, "失联 体温").await?;
-    told(all, &others, &silent, "设备失联").await?;
-    told(all, &others, &ill, "设备失联").await?;
+    notified(all, &others, &ill, "体温过高").await?;
+    notified(all, &others, &ill, "失联 体温").await?;
+    notified(all, &others, &silent, "设备失联").await?;
+    notified(all, &others, &ill, "设备失联").await?;
     let status =
         format!("SELECT alert_status FROM t_alert_info WHERE device_sn = '{ill}' ORDER BY id");
     let rows = world.database.rows(&status).await?;
     ensure!(rows[0] == [Some("STALE".to_owned())], "{rows:?}");
     // The device keeps sending, so that a slow machine does not make it silent again.
     let everybody = [1, 3, 4, 5, 6, 7, 8, 9, 10];
-    told(all, &everybody, &silent, "已恢复").await?;
+    notified(all, &everybody, &silent, "已恢复").await?;
 
     // No readings arrive: the gateway has stopped, or no device can reach it.
     let before = wechat.delivered();
@@ -132,9 +127,7 @@ async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -
     }
     pass(Duration::from_secs(3)).await;
     ensure!(wechat.delivered() == before, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 /// Every transaction ends in a marker, which is no record.
@@ -170,8 +163,7 @@ async fn a_device_is_missed_also_if_its_partition_ends_in_the_marker_of_a_transa
         Ok(found.then_some(()))
     })
     .await?;
-    ensure!(alerter.terminate().await?.success(), "the alerter failed");
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 /// Adds 5,000 rules on missing data, half of them of fifty other tenants, with fifty windows of their
@@ -196,24 +188,23 @@ async fn five_thousand_rules_on_absence_cost_a_batch_one_number_and_a_missing_de
     seed(&world).await?;
     seed_thousands(&world).await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (first, second) = (world.device(1), world.device(2));
     let all = (&world, &gateway, &wechat);
     report(&gateway, &first, 39.5).await?;
-    told(all, &[3], &first, "体温过高").await?;
+    notified(all, &[3], &first, "体温过高").await?;
     let windows = "SELECT COUNT(*) FROM t_alert_no_data_clock";
     // The windows include those of the two rules that `seed` adds.
     ensure!(world.database.number(windows).await? == 52);
     let clock = "SELECT COUNT(*) FROM t_alert_partition WHERE clock_ms > 0";
     ensure!(world.database.number(clock).await? == 1);
     // Eight rules miss the device at the same time.
-    told(all, &[3], &first, "失联 体温").await?;
-    told(all, &[3], &first, "等8条").await?;
+    notified(all, &[3], &first, "失联 体温").await?;
+    notified(all, &[3], &first, "等8条").await?;
     ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
     let missed = "t_alert_info WHERE alert_type LIKE 'silent%' OR alert_type LIKE 'gone%'";
     ensure!(world.database.count(missed).await? == 8, "of eight alerts");
-    told(all, &[1, 3], &first, "已恢复 设备数据 等8条").await?;
+    notified(all, &[1, 3], &first, "已恢复 设备数据 等8条").await?;
     let rules = alerter.metric("alerter_rules", "state=\"valid\"").await?;
     ensure!(rules == 5_009.0, "{rules} rules");
     let refused = alerter.metric("alerter_refused_rows_total", "").await.unwrap_or_default();
@@ -222,47 +213,25 @@ async fn five_thousand_rules_on_absence_cost_a_batch_one_number_and_a_missing_de
 
     let alerter = world.alerter(&wechat).start().await?;
     report(&gateway, &second, 39.5).await?;
-    told(all, &[3], &second, "体温过高").await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    notified(all, &[3], &second, "体温过高").await?;
+    finish(world, [gateway, alerter]).await
 }
 
+/// No record of its partition shows that the device is silent, so the wall clock must.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_partition_takes_no_records_the_wall_clock_misses_nobody() -> Result<()> {
-    const WINDOW: Duration = Duration::from_secs(30);
-    let world = World::shared("insync").await?.with_partitions(2);
+async fn a_device_alone_in_its_partition_is_missed_also_after_a_restart() -> Result<()> {
+    let world = World::shared("alone").await?.with_partitions(2);
     world.migrate().await?;
     seed(&world).await?;
-    let window =
-        "UPDATE t_alert_rules SET time_window_seconds = 30 WHERE rule_category = 'NO_DATA'";
-    world.database.execute(window).await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (silent, other) = (device_in(&world, 0, 0, 2)?, device_in(&world, 0, 1, 2)?);
     report(&gateway, &world.device(silent), 36.5).await?;
-    let silent_since = Instant::now();
-    // Another device is seen within half of the window when the silent one is due.
-    keep_sending(&world, &gateway, &[other], WINDOW - Duration::from_secs(4)).await?;
+    evaluated(&world).await?;
     alerter.terminate().await?;
-    let insync = async |count: &str| {
-        let settings = [("min.insync.replicas", count)];
-        kafka::configure(&world.stack.kafka_brokers, &world.readings_topic, &settings).await
-    };
-    insync("2").await?;
     let alerter = world.alerter(&wechat).start().await?;
-    pass((WINDOW + Duration::from_secs(13)).saturating_sub(silent_since.elapsed())).await;
-    ensure!(world.database.count("t_alert_info").await? == 0, "{:#?}", wechat.messages());
-    alerter.terminate().await?;
-
-    // The alerter reads the setting again at its start.
-    insync("1").await?;
-    let alerter = world.alerter(&wechat).start().await?;
-    told((&world, &gateway, &wechat), &[other], &world.device(silent), "设备失联").await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    notified((&world, &gateway, &wechat), &[other], &world.device(silent), "设备失联").await?;
+    finish(world, [gateway, alerter]).await
 }
 
 /// Ensures that all stored state of devices is in their partitions.
@@ -287,14 +256,13 @@ async fn devices_that_move_to_added_partitions_are_not_missed_and_take_their_ale
     seed(&world).await?;
     world.database.execute("UPDATE t_alert_rules SET stale_after_seconds = NULL").await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (ill, mover) = (device_in(&world, 0, 2, 4)?, device_in(&world, 1, 2, 4)?);
     let others = [device_in(&world, 0, 0, 4)?, device_in(&world, 0, 1, 4)?, mover];
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     report(&gateway, &world.device(ill), 39.5).await?;
     for word in ["体温过高", "设备失联"] {
-        told((&world, &gateway, &wechat), &others, &world.device(ill), word).await?;
+        notified((&world, &gateway, &wechat), &others, &world.device(ill), word).await?;
     }
 
     kafka::add_partitions(brokers, topic, 4).await?;
@@ -339,7 +307,5 @@ async fn devices_that_move_to_added_partitions_are_not_missed_and_take_their_ale
     keep_sending(&world, &gateway, &all, Duration::from_secs(5)).await?;
     ensure!(world.database.count("t_alert_info").await? == 2, "{:#?}", wechat.messages());
     is_in_place(&world, 4).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

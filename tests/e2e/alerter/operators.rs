@@ -1,5 +1,5 @@
 //! Operators and their outside monitor hear whether an alert would reach people. Operators can try a
-//! message and check an account before an alert needs them.
+//! message and check an account before an alert needs them, and change notifications by hand.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,9 @@ use serde_json::json;
 use super::people::reach;
 use super::sender;
 use super::templates::{FIELDS, NEW_TEMPLATE, ensure_shown};
-use crate::support::{report, send};
+use crate::support::{
+    alerting, delivered, finish, now, operators_get, report, seeded, send, world,
+};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -32,15 +34,11 @@ const SOON: Duration = Duration::from_secs(60);
 /// The longest wait for a heartbeat, which comes once a minute.
 const MINUTES: Duration = Duration::from_secs(150);
 
-/// Long enough for an unwanted event or heartbeat to arrive.
+/// Long enough for an unwanted event to arrive.
 const WHILE: Duration = Duration::from_secs(6);
 
 /// The part of the outside monitor's address that nobody may see.
 const SECRET: &str = "hush-of-the-monitor";
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 /// Returns the events about readings, oldest first.
 fn about_readings(hook: &Webhook) -> Vec<Post> {
@@ -51,9 +49,8 @@ fn about_readings(hook: &Webhook) -> Vec<Post> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readings_that_stop_are_told_of_once_however_many_replicas_there_are() -> Result<()> {
-    let world = World::shared("stopped").await?;
-    world.migrate().await?;
+async fn readings_that_stop_are_one_event_however_many_replicas_there_are() -> Result<()> {
+    let world = world("stopped").await?;
     platform::seed(&world, &[BLOOD_OXYGEN_LOW]).await?;
     let (hook, wechat) = (Webhook::start("hush").await?, FakeWechat::start().await?);
     let alerter = || {
@@ -97,17 +94,13 @@ async fn readings_that_stop_are_told_of_once_however_many_replicas_there_are() -
         let last = replica.metric("alerter_last_record_timestamp_seconds", "").await?;
         ensure!(last >= begun as f64, "{} has seen {last}", replica.name());
     }
-    gateway.terminate().await?;
-    one.terminate().await?;
-    two.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, one, two]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_wait_for_a_critical_notification_and_their_address_stays_secret() -> Result<()>
 {
-    let world = World::shared("beats").await?;
-    world.migrate().await?;
+    let world = world("beats").await?;
     platform::seed(&world, &[BLOOD_OXYGEN_LOW]).await?;
     let beats = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&beats);
@@ -119,8 +112,7 @@ async fn heartbeats_wait_for_a_critical_notification_and_their_address_stays_sec
     let monitor = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), router).await?;
     let wechat = FakeWechat::start().await?;
     let busy = wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
-    let (gateway, before) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, before) = alerting(&world, &wechat).await?;
     report(&gateway, &world.device(1), now() - 10, json!({"blood_oxygen": 85})).await?;
     let waiting = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
     eventually(SOON, "a critical notification waits", || async {
@@ -133,13 +125,10 @@ async fn heartbeats_wait_for_a_critical_notification_and_their_address_stays_sec
 
     let url = format!("{}/ping/{SECRET}", monitor.url());
     let alerter = world.alerter(&wechat).env("HEARTBEAT_URL", url).start().await?;
-    eventually(SOON, "the notification is known to wait", || async {
-        let critical = "severity=\"critical\"";
-        let oldest = alerter.metric("alerter_outbox_oldest_seconds", critical).await?;
-        Ok((oldest > 120.0).then_some(()))
+    eventually(SOON, "a heartbeat is skipped, because the notification waits", || async {
+        Ok(alerter.output().contains("a critical notification is not sent").then_some(()))
     })
     .await?;
-    pass(WHILE).await;
     ensure!(beats.load(Ordering::Relaxed) == 0, "a heartbeat although nobody was notified");
 
     busy.end();
@@ -156,9 +145,24 @@ async fn heartbeats_wait_for_a_critical_notification_and_their_address_stays_sec
     })
     .await?;
     ensure!(!alerter.output().contains(SECRET), "the address in the log");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_stands_still_is_late_until_it_sends_again() -> Result<()> {
+    let (world, wechat) = seeded("latesender").await?;
+    sender::add(&world, [sender::row(1, (TENANT, "openid:o1"), "major", ("pending", 0))]).await?;
+    let due = "UPDATE t_alert_outbox SET next_attempt_at = next_attempt_at - 150000";
+    world.database.execute(due).await?;
+    // The sender waits for the row.
+    let lock = world.database.lock("t_alert_outbox").await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    operators_get(&alerter, "sender_late", SOON).await?;
+    ensure!(wechat.sends() == 0, "the sender did not stand still");
+    lock.release().await?;
+    delivered(&wechat, 1).await?;
+    operators_get(&alerter, "on_time", SOON).await?;
+    finish(world, [alerter]).await
 }
 
 /// Runs a command of the alerter, which must print no secret.
@@ -184,7 +188,7 @@ async fn send_test(world: &World, wechat: &FakeWechat, rest: &str, code: i32) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown() -> Result<()> {
-    let (world, wechat) = sender::world("sendtest").await?;
+    let (world, wechat) = seeded("sendtest").await?;
     reach(&world, TENANT, 5, "openid", "o5").await?;
     wechat.set(|settings| settings.not_following = ["gone".to_owned()].into());
 
@@ -224,7 +228,7 @@ async fn a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown() ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_of_the_accounts_names_what_is_wrong_with_each_and_wakes_nobody() -> Result<()> {
-    let (world, wechat) = sender::world("checkaccounts").await?;
+    let (world, wechat) = seeded("checkaccounts").await?;
     let tenant = TENANT.to_string();
     let own = command(&world, &wechat, &["accounts", "check", "--customer-id", &tenant]).await?;
     let app = world.app_id();
@@ -271,5 +275,43 @@ async fn a_check_of_the_accounts_names_what_is_wrong_with_each_and_wakes_nobody(
         ensure!(parts.iter().all(|part| lines[0].contains(*part)), "{parts:?}: {}", lines[0]);
     }
     ensure!(wechat.sends() == 0, "a check sends a message");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_skips_what_comes_too_late_and_a_drop_needs_no_log() -> Result<()> {
+    let (world, wechat) = seeded("toolate").await?;
+    let failed = |number: usize| sender::row(number, (TENANT, "openid:o1"), "major", ("failed", 0));
+    sender::add(&world, (1..=4).map(failed)).await?;
+    // Two alerts are over, and the second of them is to be notified of its end. A later message about
+    // the third was sent.
+    for statement in [
+        "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_status, dedup_key, \
+         occur_at) SELECT 7, 'KIND', device_sn, IF(device_sn IN ('D1', 'D4'), 'RESOLVED', \
+         'NOTIFIED'), episode_key, NOW() FROM t_alert_outbox",
+        "UPDATE t_alert_outbox SET transition = 'resolved' WHERE device_sn = 'D4'",
+        "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
+         customer_id, notice, payload, state, next_attempt_at, created_at) SELECT episode_key, 2, \
+         'escalated', recipient, customer_id, notice, '', 'sent', next_attempt_at, created_at \
+         FROM t_alert_outbox AS earlier WHERE device_sn = 'D3'",
+        "ALTER TABLE t_alert_action_log ADD CONSTRAINT refused \
+         CHECK (action <> 'drop_notification')",
+    ] {
+        world.database.execute(statement).await?;
+    }
+    let outbox = async |arguments: &[&str]| -> Result<String> {
+        let done = command(&world, &wechat, &[&["outbox"][..], arguments].concat()).await?;
+        ensure!(done.code == Some(0), "{arguments:?}: {}", done.text);
+        Ok(done.text)
+    };
+    let said = outbox(&["retry", "--state", "failed"]).await?;
+    ensure!(said.contains("2 notification(s) made due, 2 skipped"), "{said}");
+    let due = "t_alert_outbox WHERE state = 'pending' AND device_sn IN ('D2', 'D4')";
+    ensure!(world.database.count(due).await? == 2, "others are due");
+    let said = outbox(&["drop", "--state", "pending", "--reason", "known"]).await?;
+    let parts = ["2 notification(s) dropped", "warning: cannot write to t_alert_action_log"];
+    ensure!(parts.iter().all(|part| said.contains(*part)), "{said}");
+    let dropped = world.database.count("t_alert_outbox WHERE state = 'dropped'").await?;
+    ensure!(dropped == 2, "{dropped} are dropped");
     world.finish().await
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
+use ljwx_tests::fakes::platform::add_absence_rule;
 use ljwx_tests::fakes::wechat::{APP_SECRET, CORP_SECRET, FakeWechat, Kind, TEMPLATE_ID};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::judged;
+use super::inbox;
+use crate::support::{alerting, evaluated, finish, report, world};
 
 /// The longest that a step may take.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(90);
 
 /// The tenant, which is the organisation at the top.
 const TENANT: i64 = 11;
@@ -130,20 +132,10 @@ async fn measured(gateway: &Service, device: &str, rate: i32) -> Result<()> {
     Ok(())
 }
 
-async fn inbox(wechat: &FakeWechat, person: &str, count: usize) -> Result<Vec<String>> {
-    eventually(SOON, &format!("{count} messages for {person}"), || async {
-        let inbox = wechat.inbox(person);
-        ensure!(inbox.len() >= count, "{inbox:?}");
-        Ok(Some(()))
-    })
-    .await?;
-    Ok(wechat.inbox(person).iter().map(|message| message.text()).collect())
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else() -> Result<()> {
-    let world = World::shared("people").await?;
-    world.migrate().await?;
+async fn wearer_and_managers_are_notified_by_their_tenant_s_accounts_and_nobody_else() -> Result<()>
+{
+    let world = world("people").await?;
     let (one, two) = (world.device(1), world.device(2));
     // A name that would be a link, bold, and far too long if it were interpreted.
     let name = format!("**张三** [x](http://evil.example) {}", "很".repeat(3_400));
@@ -154,8 +146,7 @@ async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else
     reach(&world, TENANT, 51, "openid", "openid-51").await?;
     reach(&world, STRANGERS, 0, "openid", "openid-stranger").await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
 
     breach(&gateway, &one).await?;
     let received = inbox(&wechat, "openid-5", 1).await?;
@@ -166,7 +157,7 @@ async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else
     let ids = format!(
         "SELECT user_id, org_id, customer_id, alert_status FROM t_alert_info WHERE device_sn = '{one}'"
     );
-    eventually(SOON, "the alert says whose it is and that it was told", || async {
+    eventually(SOON, "the alert says whose it is and that it was notified", || async {
         let row = world.database.row(&ids).await?;
         Ok((row == ["5", "22", "11", "NOTIFIED"].map(|text| Some(text.to_owned()))).then_some(()))
     })
@@ -191,31 +182,27 @@ async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else
         Ok(Some(()))
     })
     .await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     pass(Duration::from_secs(2)).await;
     for nobody in ["openid-51", "openid-stranger"] {
         ensure!(wechat.inbox(nobody).is_empty(), "{nobody}: {:#?}", wechat.inbox(nobody));
     }
     ensure!(wechat.received_twice().is_empty(), "{:#?}", wechat.received_twice());
     ensure!(!alerter.output().contains("心率 150"), "a health value in the log");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_anybody_to_tell_the_alert_stays_pending_until_somebody_is_named() -> Result<()> {
-    let world = World::shared("nobody").await?;
-    world.migrate().await?;
+async fn without_anybody_to_notify_the_alert_stays_pending_until_somebody_is_named() -> Result<()> {
+    let world = world("nobody").await?;
     let (one, two) = (world.device(1), world.device(2));
     platform(&world, [&one, &two], "张三").await?;
     let only_wechat = "UPDATE t_alert_rules SET notification_type = 'wechat'";
     world.database.execute(only_wechat).await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&gateway, &one).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let status = format!("SELECT alert_status FROM t_alert_info WHERE device_sn = '{one}'");
     let row = world.database.row(&status).await?;
     ensure!(row == [Some("pending".to_owned())], "{row:?}");
@@ -228,13 +215,41 @@ async fn without_anybody_to_tell_the_alert_stays_pending_until_somebody_is_named
     pass(Duration::from_secs(11)).await;
     breach(&gateway, &one).await?;
     inbox(&wechat, "openid-50", 1).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_that_was_notified_to_nobody_names_the_people_of_its_latest_reading() -> Result<()>
+{
+    let world = world("newpeople").await?;
+    platform(&world, [&world.device(1), &world.device(2)], "张三").await?;
+    let only_wechat = "UPDATE t_alert_rules SET notification_type = 'wechat'";
+    world.database.execute(only_wechat).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
+    let (device, now) = (world.device(3), jiff::Timestamp::now().as_second());
+    // A new patient is bound after the first reading, and then moves to another ward.
+    for (second, user, org) in [(1, None, None), (2, Some(5), Some(22)), (3, Some(5), Some(33))] {
+        let breach = json!({"heart_rate": 150, "customerId": TENANT, "userId": user, "orgId": org});
+        report(&gateway, &device, now - 60 + second, breach).await?;
+        evaluated(&world).await?;
+        let people = "SELECT user_id, org_id, customer_id, alert_status FROM t_alert_info";
+        let row = world.database.row(people).await?;
+        let text = |id: Option<i64>| id.map(|id| id.to_string());
+        let status = Some("pending".to_owned());
+        ensure!(row == [text(user), text(org), text(Some(TENANT)), status], "{row:?}");
+    }
+    ensure!(wechat.delivered() == 0, "{:#?}", wechat.messages());
+    finish(world, [gateway, alerter]).await
 }
 
 /// Waits until a query counts as many rows. Meanwhile a device without a user sends readings.
-async fn counted(world: &World, gateway: &Service, sql: &str, expected: i64) -> Result<()> {
+pub(super) async fn counted(
+    world: &World,
+    gateway: &Service,
+    sql: &str,
+    expected: i64,
+) -> Result<()> {
     eventually(SOON, sql, || async {
         measured(gateway, &world.device(3), 80).await?;
         pass(Duration::from_millis(500)).await;
@@ -252,18 +267,11 @@ async fn the_absence_of_a_device_that_belongs_to_nobody_any_more_closes_without_
     world.migrate().await?;
     let (one, two) = (world.device(1), world.device(2));
     platform(&world, [&one, &two], "张三").await?;
-    world
-        .database
-        .execute(
-            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-             severity_level, notification_type) VALUES ('silent', 'NO_DATA', 6, 'major', 'wechat')",
-        )
-        .await?;
+    add_absence_rule(&world, Duration::from_secs(6)).await?;
     reach(&world, TENANT, 5, "openid", "openid-5").await?;
     reach(&world, TENANT, 6, "openid", "openid-6").await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     for device in [&one, &two] {
         measured(&gateway, device, 80).await?;
     }
@@ -280,7 +288,5 @@ async fn the_absence_of_a_device_that_belongs_to_nobody_any_more_closes_without_
     pass(Duration::from_secs(3)).await;
     ensure!(world.database.count("t_alert_info").await? == 2, "it is not missed again");
     ensure!(wechat.delivered() == 2, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

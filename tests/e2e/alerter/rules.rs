@@ -11,7 +11,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
-use crate::support::{delivered, measure};
+use crate::support::{alerting, delivered, finish, measure, operators_get, seeded, world};
 
 /// The longest until the alerter sees a change of the rules.
 const SOON: Duration = Duration::from_secs(30);
@@ -41,13 +41,12 @@ async fn breach(gateway: &Service, device: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_restart() -> Result<()> {
-    let world = World::shared("lastgood").await?;
-    world.migrate().await?;
+async fn a_rule_that_was_broken_is_evaluated_in_its_last_good_version_after_a_restart() -> Result<()>
+{
+    let world = world("lastgood").await?;
     platform::seed(&world, &[HEART_RATE_HIGH, BLOOD_OXYGEN_LOW]).await?;
     let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     eventually(SOON, "both rules are kept", || async {
         Ok((world.database.count("t_alert_rule_last_good").await? == 2).then_some(()))
     })
@@ -72,20 +71,15 @@ async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_resta
     ensure!(listed["rules"][0]["last_good"].is_string(), "{listed}");
     let instead = listed["refused"][0]["instead"].as_str().unwrap_or_default();
     ensure!(instead.contains("last good version"), "{listed}");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_cannot_be_read_delay_the_start_and_later_change_nothing() -> Result<()> {
-    let world = World::shared("norules").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let (world, wechat) = seeded("norules").await?;
     let (away, back) =
         ("RENAME TABLE t_alert_rules TO rules_away", "RENAME TABLE rules_away TO t_alert_rules");
     world.database.execute(away).await?;
-    let wechat = FakeWechat::start().await?;
     let gateway = world.gateway().start().await?;
     let mut alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1s").spawn()?;
     eventually(SOON, "the alerter waits for its rules", || async {
@@ -110,17 +104,12 @@ async fn rules_that_cannot_be_read_delay_the_start_and_later_change_nothing() ->
     delivered(&wechat, 1).await?;
     ensure!(http::get(&alerter.admin("/readyz")).await?.status == 200, "the last rules stay");
     world.database.execute(back).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_on_the_channel_brings_a_changed_rule_into_force_at_once() -> Result<()> {
-    let world = World::shared("announced").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
+    let (world, wechat) = seeded("announced").await?;
     // The interval is long: only the message on the channel can bring the second rule.
     let alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1h").start().await?;
     rules(&alerter, "valid", 1.0).await?;
@@ -133,16 +122,13 @@ async fn a_message_on_the_channel_brings_a_changed_rule_into_force_at_once() -> 
         Ok((alerter.metric("alerter_rules", "state=\"valid\"").await? == 2.0).then_some(()))
     })
     .await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_weakens_the_template_or_cannot_open_is_counted_and_logged_once() -> Result<()>
 {
-    let world = World::shared("weakens").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let (world, wechat) = seeded("weakens").await?;
     let add = |rule_type: &str, trend: u32| {
         format!(
             "INSERT INTO t_alert_rules (customer_id, rule_type, physical_sign, threshold_max, \
@@ -151,7 +137,6 @@ async fn a_rule_that_weakens_the_template_or_cannot_open_is_counted_and_logged_o
         )
     };
     world.database.execute(&add("HEARTRATE_HIGH_ALERT", 10)).await?;
-    let wechat = FakeWechat::start().await?;
     let alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1s").start().await?;
     rules(&alerter, "weakens", 1.0).await?;
     rules(&alerter, "cannot_open", 1.0).await?;
@@ -165,14 +150,12 @@ async fn a_rule_that_weakens_the_template_or_cannot_open_is_counted_and_logged_o
     let listed = document(&world, &command).await?;
     let warnings = listed["rules"][0]["warnings"].as_array().map_or(0, Vec::len);
     ensure!(warnings == 2, "{listed}");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()> {
-    let world = World::shared("backtest").await?;
-    world.migrate().await?;
+async fn a_backtest_says_who_would_be_notified_of_what_under_other_rules() -> Result<()> {
+    let world = world("backtest").await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     let gateway = world.gateway().start().await?;
     let now = jiff::Timestamp::now().as_second();
@@ -194,7 +177,7 @@ async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()
         "--json",
     ];
     let found = document(&world, &arguments).await?;
-    ensure!(found["records"]["judged"] == 8, "{found}");
+    ensure!(found["records"]["evaluated"] == 8, "{found}");
     ensure!(found["rules"][0]["a"]["episodes"] == 2, "{found}");
     ensure!(found["rules"][0]["b"]["episodes"] == 1, "{found}");
     ensure!(found["differences"]["only_a"] == 1, "{found}");
@@ -205,14 +188,12 @@ async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()
     std::fs::write(&file, "[{id: 1, physical_sign: mood}]")?;
     let refused = world.launch("alerter", &arguments).finish().await?;
     ensure!(refused.code == Some(2) && refused.text.contains("mood"), "{}", refused.text);
-    gateway.terminate().await?;
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Result<()> {
-    let world = World::shared("emptied").await?;
-    world.migrate().await?;
+    let world = world("emptied").await?;
     let file = world.logs.join("rules.yaml");
     let rule =
         "[{id: 1, physical_sign: heart_rate, threshold_max: 120, notification_type: wechat}]";
@@ -232,10 +213,7 @@ async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Resu
     .await?;
 
     std::fs::write(&file, "")?;
-    eventually(SOON, "operators hear that there are no rules", || async {
-        Ok(alerter.output().contains("rules_shrunk").then_some(()))
-    })
-    .await?;
+    operators_get(&alerter, "rules_shrunk", SOON).await?;
     breach(&gateway, &world.device(2)).await?;
     delivered(&wechat, 2).await?;
     alerter.terminate().await?;
@@ -253,7 +231,5 @@ async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Resu
         Ok((world.database.number(superseded).await? == 3).then_some(()))
     })
     .await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

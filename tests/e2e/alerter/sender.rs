@@ -6,15 +6,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
-use ljwx_tests::fakes::wechat::{
-    APP_SECRET, Effect, Endpoint, FakeWechat, Fault, Moment, TEMPLATE_ID,
-};
+use ljwx_tests::fakes::wechat::{APP_SECRET, Effect, Endpoint, Fault, Moment, TEMPLATE_ID};
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::support::delivered;
+use crate::support::{delivered, finish, operators_get, seeded};
 
 /// The longest that a step may take, including the pause of an account that did not answer.
 const SOON: Duration = Duration::from_secs(60);
@@ -27,13 +24,6 @@ pub(super) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// More rows than one statement removes.
 const MANY: usize = 2_500;
-
-pub(super) async fn world(name: &str) -> Result<(World, FakeWechat)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    Ok((world, FakeWechat::start().await?))
-}
 
 /// Returns a row of the outbox about an opening, `days` old.
 pub(super) fn row(
@@ -67,7 +57,7 @@ pub(super) async fn add(world: &World, rows: impl IntoIterator<Item = String>) -
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_hangs_delays_neither_another_account_nor_the_watch() -> Result<()> {
     const PENDING: (&str, i64) = ("pending", 0);
-    let (world, wechat) = world("hanging").await?;
+    let (world, wechat) = seeded("hanging").await?;
     let (account, other) = (world.app_id(), format!("{}b", world.app_id()));
     let sql = format!(
         "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) \
@@ -103,10 +93,11 @@ async fn an_account_that_hangs_delays_neither_another_account_nor_the_watch() ->
         let (messages, written) =
             (wechat.delivered(), world.database.count("t_device_message").await?);
         ensure!((messages, written) == (2, 1), "{messages} messages, {written} on the watch");
+        let ended = world.database.count(&ended).await?;
+        ensure!(ended == 0, "they waited for {ended} of the account's calls to end");
         Ok(Some(()))
     })
     .await?;
-    ensure!(world.database.count(&ended).await? == 0, "they waited for the account's calls to end");
     hang.end();
     eventually(SOON, "the account's messages are sent as well", || async {
         let sent = world.database.count("t_alert_outbox WHERE state = 'sent'").await?;
@@ -115,13 +106,12 @@ async fn an_account_that_hangs_delays_neither_another_account_nor_the_watch() ->
     })
     .await?;
     ensure!(wechat.received_twice().is_empty(), "{:#?}", wechat.received_twice());
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waited_for_a_broken_account_becomes_one_digest_of_each_person() -> Result<()> {
-    let (world, wechat) = world("rested").await?;
+    let (world, wechat) = seeded("rested").await?;
     let secret = |secret: &str| format!("UPDATE t_wechat_alarm_config SET appsecret = '{secret}'");
     world.database.execute(&secret("not-the-secret")).await?;
     let people = [("o1", 1), ("o1", 2), ("o1", 3), ("o2", 4), ("o2", 5), ("o3", 6)];
@@ -133,10 +123,7 @@ async fn what_waited_for_a_broken_account_becomes_one_digest_of_each_person() ->
         world.database.execute(&format!("UPDATE t_alert_outbox SET {changed}")).await?;
     }
     let alerter = world.alerter(&wechat).start().await?;
-    eventually(SOON, "the account is broken", || async {
-        Ok(alerter.output().contains("wechat_broken").then_some(()))
-    })
-    .await?;
+    operators_get(&alerter, "wechat_broken", SOON).await?;
     world.database.execute(&secret(APP_SECRET)).await?;
     eventually(SOON, "all is sent", || async {
         let sent = world.database.count("t_alert_outbox WHERE state = 'sent'").await?;
@@ -147,17 +134,16 @@ async fn what_waited_for_a_broken_account_becomes_one_digest_of_each_person() ->
     // What is critical is a message of its own.
     let expected = [("o1", vec!["D3", "汇总 2条"]), ("o2", vec!["汇总 2条"]), ("o3", vec!["D6"])];
     for (person, expected) in expected {
-        let told: Vec<_> = wechat.inbox(person).iter().map(|message| message.text()).collect();
-        let has = |part: &&str| told.iter().filter(|text| text.contains(*part)).count() == 1;
-        ensure!(told.len() == expected.len() && expected.iter().all(has), "{person}: {told:?}");
+        let texts: Vec<_> = wechat.inbox(person).iter().map(|message| message.text()).collect();
+        let has = |part: &&str| texts.iter().filter(|text| text.contains(*part)).count() == 1;
+        ensure!(texts.len() == expected.len() && expected.iter().all(has), "{person}: {texts:?}");
     }
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_outbox_is_measured_by_severity_while_the_sender_stands_still() -> Result<()> {
-    let (world, wechat) = world("depth").await?;
+    let (world, wechat) = seeded("depth").await?;
     let rows = [("critical", 1), ("critical", 2), ("minor", 3)];
     let row = |(severity, number): (&str, usize)| {
         row(number, (TENANT, &format!("openid:o{number}")), severity, ("pending", 0))
@@ -195,13 +181,12 @@ async fn the_outbox_is_measured_by_severity_while_the_sender_stands_still() -> R
         Ok(Some(()))
     })
     .await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_old_notifications_than_one_statement_removes_are_removed() -> Result<()> {
-    let (world, wechat) = world("oldnotes").await?;
+    let (world, wechat) = seeded("oldnotes").await?;
     let finished = |number: usize| {
         let age = if number == 0 { 29 } else { 31 };
         row(number, (TENANT, "openid:o1"), "minor", ("sent", age))
@@ -220,13 +205,12 @@ async fn more_old_notifications_than_one_statement_removes_are_removed() -> Resu
         })
         .await?;
     }
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_alert_to_which_the_platforms_log_is_bound_stays_and_no_other() -> Result<()> {
-    let (world, wechat) = world("boundalerts").await?;
+    let (world, wechat) = seeded("boundalerts").await?;
     let ours = |number: usize| {
         format!(
             "({number}, 7, 'KIND', 'D1', 'RESOLVED', '{number:032x}', NOW() - INTERVAL 101 DAY)"
@@ -255,13 +239,12 @@ async fn an_old_alert_to_which_the_platforms_log_is_bound_stays_and_no_other() -
     ensure!(world.database.count("t_alert_info WHERE id = 1").await? == 1, "the bound one went");
     let nurses = world.database.count("t_alert_action_log WHERE actor = 'nurse'").await?;
     ensure!(nurses == 1, "the nurse's line is gone");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_past_their_retention_go_with_their_log_and_no_others() -> Result<()> {
-    let (world, wechat) = world("oldalerts").await?;
+    let (world, wechat) = seeded("oldalerts").await?;
     let alert = |number: usize, key: &str, status: &str, days: i64| {
         format!("({number}, 7, 'KIND', 'D1', '{status}', '{key}', NOW() - INTERVAL {days} DAY)")
     };
@@ -299,14 +282,13 @@ async fn alerts_past_their_retention_go_with_their_log_and_no_others() -> Result
     ensure!(world.database.count("t_alert_info WHERE id < 5").await? == 4, "they are others");
     let lines = world.database.count("t_alert_action_log").await?;
     ensure!(lines == 4 + 1, "{lines} lines: one of each alert, and the nurse's");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_replica_is_sending_counts_and_what_is_critical_waits_together() -> Result<()>
 {
-    let (world, wechat) = world("otherreplica").await?;
+    let (world, wechat) = seeded("otherreplica").await?;
     let pending = |number: usize| row(number, (TENANT, "openid:o1"), "critical", ("pending", 0));
     add(&world, (1..=128).map(pending)).await?;
     let begun = format!(
@@ -338,6 +320,5 @@ async fn what_another_replica_is_sending_counts_and_what_is_critical_waits_toget
         Ok(Some(()))
     })
     .await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::platform;
 use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::moved_clock::MovedClock;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{SOON, delivered, judged, measure};
+use super::people::counted;
+use crate::support::{SOON, alerting, delivered, evaluated, finish, measure, report, seeded};
 
 /// The longest until every replica knows a change of the silences.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The wait between two tries of what is owed, in seconds.
+const OWED_INTERVAL: i64 = 60;
 
 /// Long enough for an unwanted message to arrive.
 const WHILE: Duration = Duration::from_secs(3);
@@ -35,13 +40,9 @@ async fn in_force(alerter: &Service, count: f64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result<()> {
-    let world = World::shared("silence").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+async fn what_is_silenced_is_recorded_and_notified_once_the_silence_ends() -> Result<()> {
+    let (world, wechat) = seeded("silence").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (silenced, heard) = (world.device(1), world.device(2));
     let now = jiff::Timestamp::now().as_second();
     let add =
@@ -53,12 +54,12 @@ async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result
     measure(&gateway, &silenced, now - 300, &[130, 131, 132, 133]).await?;
     measure(&gateway, &heard, now - 300, &[130, 131, 132, 133]).await?;
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let messages = wechat.messages();
     ensure!(messages.len() == 1 && messages[0].text().contains(&heard), "{messages:#?}");
     let states = "SELECT SUM(alert_status = 'NOTIFIED') * 10 + SUM(alert_status = 'pending') \
                   FROM t_alert_info";
-    eventually(SOON, "both alerts are recorded, and one is told", || async {
+    eventually(SOON, "both alerts are recorded, and one is notified", || async {
         Ok((world.database.number(states).await? == 11).then_some(()))
     })
     .await?;
@@ -79,28 +80,22 @@ async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result
     let (_, listed) = command(&world, &["silence", "list", "--all", "--json"]).await?;
     ensure!(listed[0]["ended_by"] == "ann", "its end is kept: {listed:#}");
 
-    eventually(SOON, "the report says that both were told", || async {
+    eventually(SOON, "the report says that both were notified", || async {
         let (code, report) =
             command(&world, &["report", "--json", "--from", &wall_time(now - 3_600)]).await?;
         let line = &report["lines"][0];
-        let counts = [&line["episodes"], &line["told"], &line["suppressed"]["silenced"]];
+        let counts = [&line["episodes"], &line["notified"], &line["suppressed"]["silenced"]];
         ensure!(code == Some(0) && counts == [2, 2, 1], "{report:#}");
         Ok(Some(()))
     })
     .await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silence_of_everything_keeps_pending_messages_until_its_end() -> Result<()> {
-    let world = World::shared("silenceall").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("silenceall").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (device, now) = (world.device(1), jiff::Timestamp::now().as_second());
     measure(&gateway, &device, now - 300, &[130, 131, 132]).await?;
     delivered(&wechat, 1).await?;
@@ -121,7 +116,35 @@ async fn a_silence_of_everything_keeps_pending_messages_until_its_end() -> Resul
     ensure!(command(&world, &["silence", "end", &id]).await?.0 == Some(0), "silence end");
     delivered(&wechat, 2).await?;
     ensure!(wechat.messages()[1].text().contains("已恢复"), "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_missed_under_a_silence_is_notified_once_the_silence_ends() -> Result<()> {
+    let world = World::shared("silentabsence").await?.with_partitions(1);
+    world.migrate().await?;
+    platform::seed(&world, &[]).await?;
+    platform::add_absence_rule(&world, Duration::from_secs(6)).await?;
+    let device = world.device(1);
+    let add = ["silence", "add", "--reason", "shower", "--for", "1h", "--device", &device];
+    ensure!(command(&world, &add).await?.0 == Some(0), "silence add");
+    let wechat = FakeWechat::start().await?;
+    let clock = MovedClock::create(&world.logs.join("clock")).await?;
+    let alerter = clock.of(world.alerter(&wechat));
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    let now = jiff::Timestamp::now().as_second();
+    report(&gateway, &device, now, json!({ "heart_rate": 70 })).await?;
+    let missed = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'pending'";
+    counted(&world, &gateway, missed, 1).await?;
+    let silenced = "SELECT SUM(suppressed) FROM t_alert_suppressed WHERE reason = 'silenced'";
+    ensure!(world.database.number(silenced).await? == 1, "the silence covers the alert");
+
+    ensure!(command(&world, &["silence", "end", "1"]).await?.0 == Some(0), "silence end");
+    in_force(&alerter, 0.0).await?;
+    ensure!(wechat.delivered() == 0, "{:#?}", wechat.messages());
+    clock.set(OWED_INTERVAL)?;
+    delivered(&wechat, 1).await?;
+    let text = wechat.messages()[0].text();
+    ensure!(text.contains(&device) && text.contains("设备失联"), "{text}");
+    finish(world, [gateway, alerter]).await
 }

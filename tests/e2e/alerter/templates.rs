@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::wechat::{
-    APP_SECRET, CORP_SECRET, Effect, Endpoint, FakeWechat, Fault, Kind, Message, NURSE, TEMPLATE_ID,
+    APP_SECRET, CORP_SECRET, Effect, Endpoint, FakeWechat, Fault, Kind, Message, Moment, NURSE,
+    TEMPLATE_ID,
 };
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
@@ -13,8 +14,8 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use super::sender::{NEIGHBOURS, NOW_MS, add, world};
-use crate::support::{delivered, measure};
+use super::sender::{NEIGHBOURS, NOW_MS, add};
+use crate::support::{alerting, delivered, finish, measure, seeded};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -77,10 +78,9 @@ fn row(number: usize, (tenant, recipient): (i64, &str), name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_template_without_a_map_refuses_waits_and_arrives_once_it_is_mapped() -> Result<()> {
-    let (world, wechat) = world("newtemplate").await?;
+    let (world, wechat) = seeded("newtemplate").await?;
     replace_template(&world, &wechat).await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&world, &gateway, 1).await?;
     let waits = "t_alert_outbox WHERE state = 'pending' AND last_errcode = 47003";
     eventually(SOON, "the platform refuses every form", || async {
@@ -99,18 +99,15 @@ async fn what_a_template_without_a_map_refuses_waits_and_arrives_once_it_is_mapp
     let shown = [("thing1", &*device), ("const2", "异常"), ("character_string3", "132>120")];
     ensure_shown(&inbox[0], shown)?;
     ensure!(inbox[0].field("time4").is_some_and(|time| time.contains('年')), "{inbox:?}");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_field_arrives_plain_and_the_log_and_the_operators_know() -> Result<()> {
-    let (world, wechat) = world("refusedfield").await?;
+    let (world, wechat) = seeded("refusedfield").await?;
     replace_template(&world, &wechat).await?;
     map_fields(&world, "这个词没有批准").await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     for device in 1..=2 {
         breach(&world, &gateway, device).await?;
         delivered(&wechat, device as u64).await?;
@@ -127,29 +124,26 @@ async fn a_refused_field_arrives_plain_and_the_log_and_the_operators_know() -> R
         Ok(Some(()))
     })
     .await?;
-    let told = alerter.output().matches("template_refused").count();
-    ensure!(told == 1, "operators are notified {told} times");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    let events = alerter.output().matches("template_refused").count();
+    ensure!(events == 1, "operators are notified {events} times");
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocked_content_arrives_in_its_plain_form() -> Result<()> {
-    let (world, wechat) = world("blockedwords").await?;
+    let (world, wechat) = seeded("blockedwords").await?;
     wechat.set(|settings| settings.blocked_words = vec!["加V@".to_owned()]);
     add(&world, [row(1, (TENANT, "openid:o1"), "加V@王小明")]).await?;
     let alerter = world.alerter(&wechat).start().await?;
     delivered(&wechat, 1).await?;
     let shown = [("keyword1", "加V王小明"), ("keyword2", "心率过高151"), ("keyword3", "严重")];
     ensure_shown(&wechat.inbox("o1")[0], shown)?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_digest_whose_content_is_refused_goes_row_by_row() -> Result<()> {
-    let (world, wechat) = world("blockeddigest").await?;
+    let (world, wechat) = seeded("blockeddigest").await?;
     wechat.set(|settings| settings.blocked_words = vec!["坏词".to_owned()]);
     let whom = (TENANT, "openid:o1");
     add(&world, [row(1, whom, "坏词"), row(2, whom, "王小明"), row(3, whom, "李四")]).await?;
@@ -168,16 +162,15 @@ async fn a_digest_whose_content_is_refused_goes_row_by_row() -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    let told: Vec<_> = wechat.inbox("o1").iter().map(Message::text).collect();
-    let has = |name: &str| told.iter().any(|text| text.contains(name));
-    ensure!(told.len() == 2 && has("王小明") && has("李四"), "{told:?}");
-    alerter.terminate().await?;
-    world.finish().await
+    let texts: Vec<_> = wechat.inbox("o1").iter().map(Message::text).collect();
+    let has = |name: &str| texts.iter().any(|text| text.contains(name));
+    ensure!(texts.len() == 2 && has("王小明") && has("李四"), "{texts:?}");
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_can_never_be_sent_goes_row_by_row() -> Result<()> {
-    let (world, wechat) = world("faileddigest").await?;
+    let (world, wechat) = seeded("faileddigest").await?;
     let whom = (TENANT, "openid:o1");
     add(&world, [row(1, whom, "王小明"), row(2, whom, "李四")]).await?;
     let full = "UPDATE t_alert_outbox SET last_error = 'recipient_limit'";
@@ -187,13 +180,81 @@ async fn a_digest_that_can_never_be_sent_goes_row_by_row() -> Result<()> {
     delivered(&wechat, 2).await?;
     let taken_apart = "t_alert_outbox WHERE transition = 'digest' AND state = 'moved'";
     ensure!(world.database.count(taken_apart).await? == 1, "there was no digest");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_arrived_by_a_former_template_breaks_no_account() -> Result<()> {
+    let (world, wechat) = seeded("formertemplate").await?;
+    add(&world, [row(1, (TENANT, "openid:o1"), "王小明")]).await?;
+    let former = format!(
+        "UPDATE t_alert_outbox SET attempts = 2, uncertain_since = {NOW_MS} - 1000, payload = \
+         '{{\"touser\":\"o1\",\"template_id\":\"template-gone\",\"data\":{{}}}}'"
+    );
+    world.database.execute(&former).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    delivered(&wechat, 1).await?;
+    ensure!(!alerter.output().contains("wechat_broken"), "the account counts as broken");
+    finish(world, [alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_arrived_in_a_digest_comes_again_as_a_repeat() -> Result<()> {
+    let (world, wechat) = seeded("repeateddigest").await?;
+    let whom = (TENANT, "openid:o1");
+    add(&world, [row(1, whom, "王小明"), row(2, whom, "李四")]).await?;
+    // The bytes of an alert alone, which were never sent.
+    let full = "UPDATE t_alert_outbox SET last_error = 'recipient_limit', payload = '{}', \
+                notice = REPLACE(notice, 'critical', 'major')";
+    world.database.execute(full).await?;
+    // The digest arrives, the alerter cannot know, and then the platform never accepts it.
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Cut(Moment::After)).times(1));
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(47001)).times(1));
+    let alerter = world.alerter(&wechat).start().await?;
+    delivered(&wechat, 3).await?;
+    let texts: Vec<_> = wechat.inbox("o1").iter().map(Message::text).collect();
+    ensure!(texts[0].contains("汇总 2条") && !texts[0].contains("重复?"), "{texts:?}");
+    for name in ["王小明", "李四"] {
+        let is_repeat = |text: &&String| text.contains(name) && text.contains("重复?");
+        ensure!(texts.iter().filter(is_repeat).count() == 1, "{name}: {texts:?}");
+    }
+    finish(world, [alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_that_waits_is_as_old_as_the_youngest_of_its_alerts() -> Result<()> {
+    let (world, wechat) = seeded("olddigest").await?;
+    let whom = (TENANT, "openid:o1");
+    add(&world, [row(1, whom, "王小明"), row(2, whom, "李四")]).await?;
+    let young = format!(
+        "UPDATE t_alert_outbox SET last_error = 'recipient_limit', event_at = {NOW_MS} - 1200000, \
+         notice = REPLACE(notice, 'critical', 'major')"
+    );
+    world.database.execute(&young).await?;
+    let busy = wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
+    let alerter = world.alerter(&wechat).start().await?;
+    let digest = async |condition: &str| -> Result<()> {
+        let digests = format!("t_alert_outbox WHERE transition = 'digest' AND {condition}");
+        eventually(SOON, condition, || async {
+            Ok((world.database.count(&digests).await? == 1).then_some(()))
+        })
+        .await
+    };
+    digest("attempts > 0").await?;
+    let older = "UPDATE t_alert_outbox SET event_at = event_at - 600000, next_attempt_at = 0 \
+                 WHERE transition = 'digest'";
+    world.database.execute(older).await?;
+    digest("notice LIKE '%\"delayed\":true%'").await?;
+    busy.end();
+    delivered(&wechat, 1).await?;
+    let text = wechat.inbox("o1")[0].text();
+    ensure!(text.contains("延迟 汇总 2条"), "{text}");
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result<()> {
-    let (world, wechat) = world("names").await?;
+    let (world, wechat) = seeded("names").await?;
     replace_template(&world, &wechat).await?;
     map_fields(&world, "异常").await?;
     let wecom = format!(
@@ -234,13 +295,12 @@ async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result
     let thing = |person: &str| wechat.inbox(person)[0].field("thing1").map(str::to_owned);
     ensure!(thing("o1").as_deref() == Some("𠮷田"), "{:?}", thing("o1"));
     ensure!(thing("o2").as_deref() == Some("王小明"), "{:?}", thing("o2"));
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_map_that_fills_no_template_stops_its_own_account_alone() -> Result<()> {
-    let (world, wechat) = world("badmap").await?;
+    let (world, wechat) = seeded("badmap").await?;
     let bad = "UPDATE t_wechat_alarm_config SET template_fields = '{\"thing1\": \"name\"}'";
     world.database.execute(bad).await?;
     let other = format!(
@@ -263,6 +323,5 @@ async fn a_map_that_fills_no_template_stops_its_own_account_alone() -> Result<()
     })
     .await?;
     ensure!(alerter.output().contains("template_fields: thing1: unknown variant"), "not named");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }

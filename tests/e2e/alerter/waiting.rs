@@ -16,8 +16,8 @@ use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
 use super::people::reach;
-use super::sender::{NEIGHBOURS, NOW_MS, add, row, world};
-use crate::support::{SOON, delivered, judged, measure};
+use super::sender::{NEIGHBOURS, NOW_MS, add, row};
+use crate::support::{SOON, alerting, delivered, evaluated, finish, measure, seeded};
 
 /// The state and the age of a new row, and of a row older than half an hour.
 const NEW: (&str, i64) = ("pending", 0);
@@ -73,7 +73,7 @@ fn texts(row: Vec<Option<String>>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_sender_had_claimed_is_sent_after_its_lease() -> Result<()> {
-    let (world, wechat) = world("lease").await?;
+    let (world, wechat) = seeded("lease").await?;
     add(&world, [row(1, (TENANT, "openid:o1"), "major", NEW)]).await?;
     let claimed =
         format!("UPDATE t_alert_outbox SET lease_owner = 'dead', lease_until = {NOW_MS} + 8000");
@@ -84,14 +84,13 @@ async fn what_a_dead_sender_had_claimed_is_sent_after_its_lease() -> Result<()> 
     outbox(&world, &[["D1", "sent", ""]]).await?;
     let sent = world.database.number("SELECT finished_at FROM t_alert_outbox").await?;
     ensure!(sent >= until, "sent {} ms before the end of the lease", until - sent);
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_this_version_cannot_read_ends_after_half_an_hour_and_stops_no_other()
 -> Result<()> {
-    let (world, wechat) = world("unreadable").await?;
+    let (world, wechat) = seeded("unreadable").await?;
     let rows = [
         row(1, (TENANT, "fax:1"), "major", NEW),
         row(2, (TENANT, "fax:2"), "major", OLD),
@@ -112,13 +111,12 @@ async fn a_row_that_this_version_cannot_read_ends_after_half_an_hour_and_stops_n
         ["D5", "sent", ""],
     ];
     outbox(&world, &expected).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_without_an_account_is_sent_once_there_is_one() -> Result<()> {
-    let (world, wechat) = world("noaccount").await?;
+    let (world, wechat) = seeded("noaccount").await?;
     add(&world, [row(1, (NEIGHBOURS, "openid:o1"), "major", NEW)]).await?;
     let alerter = world.alerter(&wechat).start().await?;
     outbox(&world, &[["D1", "pending", "no_account"]]).await?;
@@ -129,23 +127,14 @@ async fn a_notification_without_an_account_is_sent_once_there_is_one() -> Result
     );
     world.database.execute(&account).await?;
     // The next attempt would be minutes away.
-    let due = "UPDATE t_alert_outbox SET next_attempt_at = 0 WHERE state = 'pending'";
-    eventually(SOON, "the account is found", || async {
-        world.database.execute(due).await?;
-        pass(PAUSE).await;
-        Ok((wechat.delivered() == 1).then_some(()))
-    })
-    .await?;
     outbox(&world, &[["D1", "sent", ""]]).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_address_gets_nothing_until_it_is_added_again() -> Result<()> {
-    let (world, wechat) = world("disabled").await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("disabled").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(43004)).times(1));
     add(&world, [row(1, (TENANT, &format!("openid:{NURSE}")), "major", NEW)]).await?;
     let disabled = "t_alert_recipient_address WHERE disabled_errcode = 43004";
@@ -157,7 +146,7 @@ async fn a_disabled_address_gets_nothing_until_it_is_added_again() -> Result<()>
     world.database.execute("DELETE FROM t_alert_outbox").await?;
     let now = || jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now() - 300, &[130, 131, 132]).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let counted = alerter.metric("alerter_notifications_total", "errcode=\"refused\"").await?;
     ensure!(counted == 1.0, "{counted} alerts whose only address is disabled are counted");
     ensure!(wechat.delivered() == 0, "{:#?}", wechat.messages());
@@ -169,9 +158,7 @@ async fn a_disabled_address_gets_nothing_until_it_is_added_again() -> Result<()>
         Ok((wechat.delivered() == 1).then_some(()))
     })
     .await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 /// Writes the rows of a worked example, for one person of a tenant with an account of its own. As
@@ -220,7 +207,7 @@ async fn write(world: &World, tenant: i64, case: &Value) -> Result<()> {
 }
 
 /// Returns the rows of a message, in the order of its lines. A row's number is its patient.
-fn told(message: &str) -> Vec<i64> {
+fn rows_of(message: &str) -> Vec<i64> {
     let is_digest = message.lines().next().is_some_and(|headline| headline.contains("汇总"));
     let of_line = |line: &str| line.rsplit(' ').nth(1)?.parse().ok();
     let single = || message.lines().nth(1)?.parse().ok();
@@ -239,7 +226,7 @@ async fn play(limit: u64, count: usize) -> Result<()> {
     let cases = cases.filter(|case| case["goes"].is_array() && case["limit"] == limit);
     let cases: Vec<(i64, &Value)> = (101..).zip(cases).collect();
     ensure!(cases.len() == count, "{} examples", cases.len());
-    let (world, wechat) = world(&format!("queue{limit}")).await?;
+    let (world, wechat) = seeded(&format!("queue{limit}")).await?;
     for (tenant, case) in &cases {
         write(&world, *tenant, case).await?;
     }
@@ -258,8 +245,8 @@ async fn play(limit: u64, count: usize) -> Result<()> {
             let what = format!("minute {minute} of {}", case["name"]);
             eventually(MINUTE_AND_MORE, &what, || async {
                 let inbox = wechat.inbox(&format!("p{tenant}"));
-                let told: Vec<_> = inbox.iter().map(|message| told(&message.text())).collect();
-                ensure!(json!(told) == json!(goes), "{told:?} came");
+                let rows: Vec<_> = inbox.iter().map(|message| rows_of(&message.text())).collect();
+                ensure!(json!(rows) == json!(goes), "{rows:?} came");
                 Ok(Some(()))
             })
             .await?;
@@ -270,16 +257,15 @@ async fn play(limit: u64, count: usize) -> Result<()> {
     for (tenant, case) in &cases {
         let all = case["waiting"].as_array().map_or(0, Vec::len);
         let goes = case["goes"].as_array().into_iter().flatten();
-        let told: usize = goes.filter_map(|message| Some(message["rows"].as_array()?.len())).sum();
+        let sent: usize = goes.filter_map(|message| Some(message["rows"].as_array()?.len())).sum();
         let over = format!(
             "t_alert_outbox WHERE customer_id = {tenant} AND state = 'dropped' \
              AND last_error = 'over'"
         );
         let over = world.database.count(&over).await?;
-        ensure!(usize::try_from(over)? == all - told, "{}: {over} are over", case["name"]);
+        ensure!(usize::try_from(over)? == all - sent, "{}: {over} are over", case["name"]);
     }
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,7 +278,7 @@ async fn every_worked_example_of_a_queue_goes_as_written() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_its_minute_goes_once_its_alert_becomes_critical() -> Result<()> {
-    let (world, wechat) = world("rise").await?;
+    let (world, wechat) = seeded("rise").await?;
     let rise = "UPDATE t_alert_rules SET severity_level = 'minor', \
                 escalation = '[{\"after_seconds\": 60, \"to\": \"critical\"}]'";
     world.database.execute(rise).await?;
@@ -301,18 +287,18 @@ async fn what_waits_for_its_minute_goes_once_its_alert_becomes_critical() -> Res
     let begun = jiff::Timestamp::now().as_second() - 120;
     for device in 1..=4 {
         measure(&gateway, &world.device(device), begun, &[130, 131, 132]).await?;
-        judged(&world).await?;
+        evaluated(&world).await?;
         delivered(&wechat, 1).await?;
     }
     minute_is_full(&world).await?;
-    let rises = async |device: usize, told: u64| -> Result<Vec<String>> {
+    let rises = async |device: usize, count: u64| -> Result<Vec<String>> {
         measure(&gateway, &world.device(device), begun + 90, &[133]).await?;
-        delivered(&wechat, told).await?;
+        delivered(&wechat, count).await?;
         Ok(wechat.inbox(NURSE).iter().map(|message| message.text()).collect())
     };
-    let told = rises(2, 3).await?;
-    ensure!(told.len() == 3 && told[1].contains(&world.device(2)), "{told:?}");
-    ensure!(told[2].contains(&world.device(2)) && told[2].contains("升级"), "{told:?}");
+    let messages = rises(2, 3).await?;
+    ensure!(messages.len() == 3 && messages[1].contains(&world.device(2)), "{messages:?}");
+    ensure!(messages[2].contains(&world.device(2)) && messages[2].contains("升级"), "{messages:?}");
 
     // A digest that finds the minute full waits with its rows.
     let due = "UPDATE t_alert_outbox SET next_attempt_at = 0 WHERE state = 'pending'";
@@ -323,12 +309,10 @@ async fn what_waits_for_its_minute_goes_once_its_alert_becomes_critical() -> Res
     })
     .await?;
     minute_is_full(&world).await?;
-    let told = rises(3, 5).await?;
-    ensure!(told.len() == 5 && told[3].contains("汇总 2条"), "{told:?}");
+    let messages = rises(3, 5).await?;
+    ensure!(messages.len() == 5 && messages[3].contains("汇总 2条"), "{messages:?}");
     let raised = "t_alert_outbox WHERE digest_id IS NOT NULL AND severity = 5";
     ensure!(world.database.count(raised).await? == 1, "the row itself is not critical");
-    ensure!(told[4].contains(&world.device(3)) && told[4].contains("升级"), "{told:?}");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    ensure!(messages[4].contains(&world.device(3)) && messages[4].contains("升级"), "{messages:?}");
+    finish(world, [gateway, alerter]).await
 }

@@ -7,7 +7,7 @@ use ljwx_tests::stack::Server;
 use ljwx_tests::stack::world::World;
 
 use super::drill::Drill;
-use crate::support::{codes, ensure_holds, finish, judged, letters, send, settled, totals};
+use crate::support::{codes, ensure_holds, evaluated, finish, letters, send, settled, totals};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stored_stays_and_a_new_cluster_is_stored_behind_it() -> Result<()> {
@@ -29,7 +29,7 @@ async fn what_was_stored_stays_and_a_new_cluster_is_stored_behind_it() -> Result
     }
     send(&gateway, &world.device(1), "2025-09-02 17:00", &[200]).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure!(letters(&world).await?.len() == 1, "no dead letter");
     world.database.execute(&format!("{table} INT NULL")).await?;
 
@@ -49,7 +49,7 @@ async fn what_was_stored_stays_and_a_new_cluster_is_stored_behind_it() -> Result
         send(&gateway, &world.device(number), "2025-09-02 18:00", &[83, 84]).await?;
     }
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     drill.step().await?;
     drill.end()?;
     ensure!(totals(&world).await? == (40, 1), "{:?}", totals(&world).await?);

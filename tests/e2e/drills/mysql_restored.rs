@@ -11,7 +11,7 @@ use ljwx_tests::stack::world::World;
 use reqwest::Url;
 
 use super::drill::Drill;
-use crate::support::{SOON, delivered, finish, judged, measure, settled};
+use crate::support::{SOON, delivered, evaluated, finish, measure, now, settled, world};
 
 /// Three breaches, which open an episode.
 const BREACH: [i32; 3] = [130, 131, 132];
@@ -24,10 +24,6 @@ const LONG_AGO: i64 = 40 * 60;
 
 /// A time after which WeChat no longer recognises a message that is sent again.
 const LATER: Duration = Duration::from_secs(11 * 60);
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 /// Writes the login of the database's client into the folder that is its home.
 fn write_login(world: &World) -> Result<()> {
@@ -51,9 +47,8 @@ async fn lose(database: &Database) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_over_reaches_nobody_and_what_lasts_is_told_once_more() -> Result<()> {
-    let world = World::shared("restored").await?;
-    world.migrate().await?;
+async fn what_is_over_reaches_nobody_and_what_lasts_is_notified_once_more() -> Result<()> {
+    let world = world("restored").await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     write_login(&world)?;
     let mut drill = Drill::read("MySQL from last night's dump", &world)?;
@@ -85,7 +80,7 @@ async fn what_is_over_reaches_nobody_and_what_lasts_is_told_once_more() -> Resul
     measure(&gateway, &late, now(), &[133]).await?;
     delivered(&wechat, 6).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
 
     for service in [worker, alerter] {
         ensure!(service.terminate().await?.success(), "a service failed");
@@ -96,12 +91,13 @@ async fn what_is_over_reaches_nobody_and_what_lasts_is_told_once_more() -> Resul
     let (worker, alerter) =
         tokio::try_join!(world.worker().start(), world.alerter(&wechat).start())?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     drill.step().await?;
     ensure!(wechat.delivered() == 6, "{:#?}", wechat.messages());
     wechat.advance(LATER);
     let said = drill.step().await?;
-    ensure!(said.contains("1 notification(s) dropped"), "the end that was told: {said}");
+    ensure!(said.contains("1 notification(s) dropped"), "the end that was notified: {said}");
+    drill.step().await?;
     drill.end()?;
 
     eventually(SOON, "the silence is over", || async {

@@ -13,7 +13,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
 use super::drill::Drill;
-use crate::support::{SOON, delivered, finish, judge, judged, last_release_of, measure};
+use crate::support::{SOON, delivered, evaluated, finish, judge, last_release_of, measure};
 
 /// The longest load. It ends with the update.
 const UPDATE_MAX: Duration = Duration::from_secs(180);
@@ -132,7 +132,7 @@ async fn updated(name: &str, order: [Kind; 3]) -> Result<()> {
     let mut report = fleet.finish().await?;
     report.history.note_others();
     judge(&site.world, &report).await?;
-    judged(&site.world).await?;
+    evaluated(&site.world).await?;
     drill.step().await?;
     drill.end()?;
     let messages = site.wechat.messages();

@@ -5,9 +5,8 @@ use anyhow::{Result, ensure};
 use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::World;
 
-use crate::support::{AT, RECOVERED_WITHIN, ends_well, held, send, settled};
+use crate::support::{AT, RECOVERED_WITHIN, ends_well, held, send, settled, world};
 
 /// Waits until the worker has counted this many readings as new rows, and none with another
 /// outcome.
@@ -37,8 +36,7 @@ async fn a_commit_that_never_arrived_is_made_good() -> Result<()> {
 
 /// Cuts a batch's connection at its COMMIT and returns the worker's log.
 async fn cut_at_commit(name: &str, loss: Loss) -> Result<String> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let worker = world.worker().env("MYSQL_URL", proxy.url(world.database.url())?);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;

@@ -15,7 +15,8 @@ use ljwx_tests::stack::world::World;
 use tokio::net::TcpListener;
 
 use crate::support::{
-    AT, RECOVERED_WITHIN, SOON, delivered, finish, judged, measure, send, settled,
+    AT, RECOVERED_WITHIN, SOON, delivered, evaluated, finish, measure, seeded, send, settled,
+    shown, world,
 };
 
 /// The rules that let a user use the worker's keys.
@@ -37,28 +38,21 @@ async fn says(worker: &Service, refused: Option<&str>) -> Result<()> {
     .await
 }
 
-async fn shown(world: &World, device: &str, time: &str) -> Result<()> {
-    eventually(SOON, &format!("{device} is shown at {time}"), || async {
-        Ok((world.cache.newest_time(device).await?.as_deref() == Some(time)).then_some(()))
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_user_without_a_permission_is_named_and_costs_only_what_it_forbids() -> Result<()> {
-    let world = World::shared("noperm").await?;
-    world.migrate().await?;
+    let world = world("noperm").await?;
     let user = world.app_id();
     let rules = [&["on", "+@all", "resetchannels"][..], &KEYS[..]].concat();
     let url = world.cache.set_user(&user, &rules).await?;
-    let worker = world.worker().env("REDIS_URL", url);
+    // A slow answer would count as a batch that missed Redis.
+    let worker = world.worker().env("REDIS_URL", url).env("REDIS_TIMEOUT", "5s");
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     // A worker that is not connected yet misses batches, and forgets what Redis refused.
     says(&worker, None).await?;
     let devices = [world.device(1), world.device(2)];
     for (minute, device) in ["2025-09-02 16:01", "2025-09-02 16:02"].iter().zip(&devices) {
         send(&gateway, device, minute, &[80]).await?;
-        shown(&world, device, &format!("{minute}:00")).await?;
+        shown(&world.cache, device, &format!("{minute}:00")).await?;
     }
     says(&worker, Some("redis refuses messages")).await?;
     ensure!(worker.metric("redis_errors_total", "").await? == 0.0, "a batch missed Redis");
@@ -80,7 +74,7 @@ async fn a_redis_user_without_a_permission_is_named_and_costs_only_what_it_forbi
     says(&worker, Some("redis refuses writes: NOPERM")).await?;
     send(&gateway, &devices[1], AT, &[82]).await?;
     world.cache.set_user(&user, &KEYS).await?;
-    shown(&world, &devices[1], &format!("{AT}:00")).await?;
+    shown(&world.cache, &devices[1], &format!("{AT}:00")).await?;
     says(&worker, None).await?;
     let cache = world.cache.clone();
     finish(world, [gateway, worker]).await?;
@@ -90,8 +84,7 @@ async fn a_redis_user_without_a_permission_is_named_and_costs_only_what_it_forbi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_ends_within_its_limit_if_mysql_takes_connections_and_says_nothing() -> Result<()>
 {
-    let world = World::shared("mute").await?;
-    world.migrate().await?;
+    let world = world("mute").await?;
     // The kernel completes connections that are never accepted.
     let mute = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("mysql://nobody@{}/nothing", mute.local_addr()?);
@@ -106,10 +99,7 @@ async fn a_command_ends_within_its_limit_if_mysql_takes_connections_and_says_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alerter_that_may_not_subscribe_says_so_until_it_may() -> Result<()> {
-    let world = World::shared("unheard").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
+    let (world, wechat) = seeded("unheard").await?;
     let user = world.app_id();
     let url = world.cache.set_user(&user, &["on", "allkeys", "+@all", "resetchannels"]).await?;
     let alerter = world.alerter(&wechat).env("REDIS_URL", url).start().await?;
@@ -172,7 +162,7 @@ async fn a_demoted_primary_that_keeps_its_connections_is_left_by_every_program()
     let now = jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now - 300, &[80, 81]).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
 
     let standby = standby(&world, &second).await?;
     proxy.lead_to(standby.url())?;
@@ -204,10 +194,7 @@ async fn a_demoted_primary_that_keeps_its_connections_is_left_by_every_program()
     world.database.while_set("read_only", "1", while_demoted).await?;
     ensure!(world.database.count("t_user_health_data").await? == 2, "the former primary took rows");
     // No service has ended meanwhile.
-    for service in [gateway, worker, alerter] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await?;
+    finish(world, [gateway, worker, alerter]).await?;
     first.stop().await?;
     second.stop().await
 }

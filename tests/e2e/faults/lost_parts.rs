@@ -4,16 +4,14 @@
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::World;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use crate::support::{AT, SOON, finish, pipeline, send, settled};
+use crate::support::{AT, SOON, finish, pipeline, send, settled, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_replaces_a_dead_letter_producer_that_can_publish_no_more() -> Result<()> {
-    let world = World::shared("fatalletter").await?;
-    world.migrate().await?;
+    let world = world("fatalletter").await?;
     // Brokers that refuse one producer, as if the right to write were missing.
     let brokers = MockCluster::new(1)?;
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;

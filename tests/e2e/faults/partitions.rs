@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ljwx_tests::clients::kafka;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
-use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::clients::{http, kafka};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
+use serde_json::json;
 
 use crate::support::{
-    SOON, delivered, ensure_holds, finish, judged, measure, partition_of, pipeline, send, settled,
+    SOON, alerting, delivered, ensure_holds, evaluated, finish, measure, partition_of, pipeline,
+    seeded, send, settled, world,
 };
 
 /// The devices of a test. They are in several partitions.
@@ -41,8 +41,7 @@ async fn a_lost_claim_is_claimed_again_where_the_broker_assigns_too() -> Result<
 }
 
 async fn claims_lost(name: &str, protocol: &str) -> Result<()> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let worker = world.worker().env("GROUP_PROTOCOL", protocol);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     one_each(&world, &gateway, 0).await?;
@@ -73,6 +72,30 @@ async fn claims_lost(name: &str, protocol: &str) -> Result<()> {
     );
     let rows = world.database.count("t_user_health_data").await?;
     ensure!(rows == (DEVICES * 3) as i64, "{rows} rows");
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_a_restored_database_lacks_are_written_again() -> Result<()> {
+    let (world, gateway, worker) = pipeline("documents_back").await?;
+    let reading = json!({"deviceSn": world.device(1), "timestamp": "2025-09-02 16:09:00",
+                         "sleepData": {"code": 0, "data": [{"type": 2}]},
+                         "exerciseWeekData": {"code": 0, "data": [{"type": 1}]}});
+    let body = json!({ "data": reading }).to_string();
+    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.json["details"]["success"] == 1, "{}", answer.text);
+    settled(&world).await?;
+    let tables = ["t_user_health_data", "t_user_health_data_daily", "t_user_health_data_weekly"];
+    // The worker runs on while a backup from before the reading is restored.
+    for table in tables.into_iter().chain(["ingest_progress"]) {
+        world.database.execute(&format!("DELETE FROM {table}")).await?;
+    }
+    settled(&world).await?;
+    for table in tables {
+        let rows = world.database.count(table).await?;
+        ensure!(rows == 1, "{rows} rows in {table}");
+    }
+    ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }
 
@@ -121,12 +144,8 @@ async fn retention_that_overtakes_a_running_worker_holds_only_that_partition() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alerter_whose_claims_are_lost_notifies_without_a_restart() -> Result<()> {
-    let world = World::shared("alertclaims").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("alertclaims").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let now = jiff::Timestamp::now().as_second();
     let losses = [
         "UPDATE ingest_progress SET epoch = epoch + 1, owner = 'another'",
@@ -138,7 +157,7 @@ async fn an_alerter_whose_claims_are_lost_notifies_without_a_restart() -> Result
     for (device, loss) in (1..).zip(losses) {
         measure(&gateway, &world.device(device), now - 300, &[130, 131, 132]).await?;
         delivered(&wechat, device as u64).await?;
-        judged(&world).await?;
+        evaluated(&world).await?;
         world.database.execute(loss).await?;
     }
     let device = losses.len() + 1;
@@ -148,7 +167,7 @@ async fn an_alerter_whose_claims_are_lost_notifies_without_a_restart() -> Result
     for number in 1..=device {
         measure(&gateway, &world.device(number), now - 200, &[80]).await?;
     }
-    judged(&world).await?;
+    evaluated(&world).await?;
     let alerts = world.database.count("t_alert_info").await?;
     ensure!(alerts == device as i64, "{alerts} alerts of {device} devices");
     finish(world, [gateway, alerter]).await

@@ -11,7 +11,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{SOON, judge};
+use crate::support::{SOON, finish, judge};
 
 /// Long enough for every change below and for a session to expire.
 const LOAD: Duration = Duration::from_secs(50);
@@ -70,8 +70,5 @@ async fn one_to_four_to_two_workers_with_one_killed_and_one_frozen_keep_totals_e
     judge(&world, &report).await?;
     stop.cancel();
     watched.await??;
-    gateway.terminate().await?;
-    first.terminate().await?;
-    third.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, first, third]).await
 }

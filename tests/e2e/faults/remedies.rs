@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     AT, RECOVERED_WITHIN, ends_well, finish, held, letters, nothing_moves, partition_of, pipeline,
-    send, settled, totals,
+    send, settled, totals, world,
 };
 use crate::worker::bindings;
 
@@ -275,8 +275,7 @@ const DEVICES: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_cannot_be_written_stops_no_other() -> Result<()> {
-    let world = World::shared("onelane").await?;
-    world.migrate().await?;
+    let world = world("onelane").await?;
     // Room for 400 readings: fewer than wait in the locked partition. Its lock is noticed after a
     // second.
     let worker = world

@@ -12,7 +12,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use tokio::process::{Child, Command};
 
-use crate::support::{AT, RECOVERED_WITHIN, finish, send, settled};
+use crate::support::{AT, RECOVERED_WITHIN, finish, send, settled, shown};
 
 /// The passwords of Redis and of Sentinel.
 const PASSWORD: &str = "of-the-data";
@@ -63,13 +63,6 @@ fn data(primary: Option<u16>) -> String {
     format!(
         "requirepass {PASSWORD}\nmasterauth {PASSWORD}\nsave \"\"\nrepl-diskless-sync-delay 0\n{follows}"
     )
-}
-
-async fn shown(cache: &Cache, device: &str, time: &str) -> Result<()> {
-    eventually(RECOVERED_WITHIN, &format!("{device} is shown at {time}"), || async {
-        Ok((cache.newest_time(device).await?.as_deref() == Some(time)).then_some(()))
-    })
-    .await
 }
 
 /// Creates and returns the folder of a world's own servers.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ljwx_tests::accounting::history::Told;
+use ljwx_tests::accounting::history::Answered;
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::Server;
@@ -12,7 +12,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, judge, load};
+use crate::support::{SOON, finish, judge, load};
 
 /// The number of the device that sends while Kafka is unreachable.
 const PROBE: usize = 999_999;
@@ -52,12 +52,10 @@ async fn broker_stopped_means_503_with_retry_after_and_no_200_without_a_record()
     .await?;
     let mut report = fleet.finish().await?;
     // The probe got a 503, so its reading may be stored or not.
-    report.history.note(&device, at, Told::Unknown);
-    ensure!(report.statuses.contains_key(&503), "nobody was told to come back:\n{report}");
+    report.history.note(&device, at, Answered::Unknown);
+    ensure!(report.statuses.contains_key(&503), "nobody was asked to come back:\n{report}");
     judge(&world, &report).await?;
-    gateway.terminate().await?;
-    worker.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,9 +83,7 @@ async fn worker_killed_in_mid_batch_loses_and_doubles_nothing() -> Result<()> {
     second.kill().await?;
     let third = world.worker().start().await?;
     judge(&world, &fleet.finish().await?).await?;
-    gateway.terminate().await?;
-    third.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, third]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,16 +97,13 @@ async fn mysql_stopped_and_back_loses_nothing_and_needs_nobody() -> Result<()> {
     })
     .await?;
     let outage = Server::Database.kill().await?;
+    let accepted = fleet.progress(|report| report.acknowledged);
     pass(Duration::from_secs(3)).await;
     ensure!(http::get(&worker.admin("/livez")).await?.status == 200, "the worker must stay alive");
-    let accepted = fleet.progress(|report| report.acknowledged);
-    pass(Duration::from_secs(1)).await;
     ensure!(fleet.progress(|report| report.acknowledged) > accepted, "devices must not notice");
     outage.end().await?;
     judge(&world, &fleet.finish().await?).await?;
-    gateway.terminate().await?;
-    worker.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +124,5 @@ async fn redis_stopped_and_back_stops_no_storing_and_ends_up_current() -> Result
     .await?;
     outage.end().await?;
     judge(&world, &fleet.finish().await?).await?;
-    gateway.terminate().await?;
-    worker.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, worker]).await
 }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::mysql::LedgerRow;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
 use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use crate::support::{CAUGHT_UP_WITHIN, SOON, ensure_holds, judge, judged, load, measure, settled};
+use crate::support::{
+    CAUGHT_UP_WITHIN, SOON, delivered, ensure_holds, evaluated, judge, load, measure, seeded,
+    settled, world,
+};
 
 async fn drained(service: Service) -> Result<()> {
     let name = service.name().to_owned();
@@ -22,8 +24,7 @@ async fn drained(service: Service) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_of_the_gateway_under_load_loses_nothing() -> Result<()> {
-    let world = World::shared("term_gateway").await?;
-    world.migrate().await?;
+    let world = world("term_gateway").await?;
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
     let address = gateway.listen().context("the gateway listens")?;
     let fleet = load(&world, &gateway).await?;
@@ -39,8 +40,7 @@ async fn sigterm_of_the_gateway_under_load_loses_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_of_a_worker_under_load_loses_and_doubles_nothing() -> Result<()> {
-    let world = World::shared("term_worker").await?;
-    world.migrate().await?;
+    let world = world("term_worker").await?;
     let (gateway, first, second) =
         tokio::try_join!(world.gateway().start(), world.worker().start(), world.worker().start(),)?;
     let fleet = load(&world, &gateway).await?;
@@ -57,10 +57,7 @@ async fn sigterm_of_a_worker_under_load_loses_and_doubles_nothing() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_of_the_alerter_under_load_loses_and_repeats_no_alert() -> Result<()> {
-    let world = World::shared("term_alerter").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
+    let (world, wechat) = seeded("term_alerter").await?;
     let (gateway, worker, alerter) = tokio::try_join!(
         world.gateway().start(),
         world.worker().start(),
@@ -80,6 +77,10 @@ async fn sigterm_of_the_alerter_under_load_loses_and_repeats_no_alert() -> Resul
     ensure!(ledger.iter().all(LedgerRow::balances), "{ledger:?}");
     let doubled = "SELECT COUNT(*) - COUNT(DISTINCT dedup_key) FROM t_alert_info";
     ensure!(world.database.number(doubled).await? == 0, "an episode has two rows");
+    // Three patients of the load drift into a breach.
+    let alerts = world.database.count("t_alert_info").await?;
+    ensure!(alerts == 3, "{alerts} alerts");
+    delivered(&wechat, 3).await?;
     let messages = wechat.messages();
     let mut texts: Vec<_> = messages.iter().map(|message| message.text()).collect();
     texts.sort_unstable();
@@ -116,10 +117,7 @@ async fn pair(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away() -> Result<()> {
-    let world = World::shared("term_late").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
+    let (world, wechat) = seeded("term_late").await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let gateway = world.gateway().start().await?;
     // A session that is longer than a process may take to stop.
@@ -128,7 +126,7 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     let now = jiff::Timestamp::now().as_second() - 600;
     measure(&gateway, &world.device(1), now, &[80, 130, 131, 132]).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
 
     // A new member starts a rebalance that waits for the frozen members.
     for service in &frozen {
@@ -146,7 +144,7 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     }
     measure(&gateway, &world.device(1), now + 60, &[80, 133, 134, 135]).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
 
     // Readings that are read while the database is unreachable cannot be written. They stay in the
     // topic.
@@ -177,7 +175,7 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     let (worker, alerter) =
         tokio::try_join!(world.worker().start(), world.alerter(&wechat).start())?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure_holds(&world, &[]).await?;
     let rows = world.database.count("t_user_health_data").await?;
     ensure!(rows == 12, "{rows} rows of 12 readings");

@@ -8,7 +8,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use crate::support::{SOON, settled};
+use crate::support::{SOON, finish, settled};
 
 /// Shorter than a session of 6 s, less one second for a heartbeat.
 const FROZEN: Duration = Duration::from_secs(4);
@@ -65,10 +65,7 @@ async fn freeze_and_kill(name: &str, protocol: &str) -> Result<()> {
     })
     .await?;
     settled(&world).await?;
-    for worker in [first, spare] {
-        ensure!(worker.terminate().await?.success(), "a worker failed");
-    }
-    world.finish().await
+    finish(world, [first, spare]).await
 }
 
 async fn owned(worker: &Service) -> Result<f64> {

@@ -22,8 +22,7 @@ const ATTEMPTS_AT_FIRST: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pipeline_runs_by_tls_and_heals_from_restarts_and_bad_certificates() -> Result<()> {
-    let servers = TlsStack::start().await?;
-    let world = World::on_stack("tls", servers.stack()?).await?;
+    let (servers, world) = World::on_tls_stack("tls").await?;
     world.migrate().await?;
     let url = format!("{}{}", world.database.create_user().await?, servers.client());
     let user = world.database.user();
@@ -46,7 +45,7 @@ async fn the_pipeline_runs_by_tls_and_heals_from_restarts_and_bad_certificates()
     let sent = sent_during_restarts(&world, &servers, &gateway).await?;
     settled(&world).await?;
     certificates_that_expired_are_said(&world, &servers, [&gateway, &worker]).await?;
-    eventually(RECOVERED_WITHIN, "everything sent is stored, shown and judged", || async {
+    eventually(RECOVERED_WITHIN, "everything sent is stored, shown and evaluated", || async {
         let stored = world.database.count("t_user_health_data").await?;
         let shown = world.cache.newest_time(&world.device(0)).await?.is_some();
         let behind = world.alerter_lag().await?;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict;
 use ljwx_tests::fleet::{self, Settings};
-use ljwx_tests::stack::world::World;
+
+use crate::support::world;
 
 const SOON: Duration = Duration::from_secs(30);
 const NO_TIME: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_verdict_finds_what_is_missing_strange_stale_or_miscounted() -> Result<()> {
-    let world = World::shared("judge").await?;
-    world.migrate().await?;
+    let world = world("judge").await?;
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
     let settings = Settings {
         url: gateway.url("/upload_health_data"),

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::kafka::{self, Record};
 use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::moved_clock::MovedClock;
 use ljwx_tests::stack::{Frozen, Server};
 
 use ljwx_tests::stack::process::Service;
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::SOON;
+use crate::support::{SOON, finish, readyz, world};
 
 const DEVICES: &str = "/upload_health_data";
 
@@ -42,11 +44,6 @@ fn patient(launch: Launch) -> Launch {
     launch.env("ACK_STALL", "30s").env("MESSAGE_TIMEOUT", "9s").env("ANSWER_TIMEOUT", "11s")
 }
 
-async fn finish(world: World, gateway: Service) -> Result<()> {
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
-}
-
 /// A body with this many readings of a device.
 fn body(world: &World, device: usize, readings: usize) -> String {
     let reading = |step| json!({"deviceSn": world.device(device), "step": step});
@@ -61,26 +58,37 @@ async fn upload(world: &World, gateway: &Service, device: usize) -> Result<Answe
 async fn stall(world: &World, gateway: &Service) -> Result<Frozen> {
     ensure!(upload(world, gateway, 1).await?.status == 200, "Kafka does not acknowledge before");
     let frozen = Server::Kafka.freeze()?;
-    let met = upload(world, gateway, 1).await?;
-    ensure!(met.status == 503 && met.header("retry-after").is_some(), "{}", met.text);
-    let reached = gateway.metric("producer_broker_up", "").await?;
-    ensure!(reached >= 1.0, "the broker is not even connected");
-    Ok(frozen)
-}
-
-async fn readyz(gateway: &Service, status: u16, reason: &str) -> Result<()> {
-    eventually(SOON, &format!("/readyz is {status}"), || async {
-        let answer = http::get(&gateway.admin("/readyz")).await?;
-        ensure!(answer.status == status && answer.text.contains(reason), "{}", answer.text);
+    // After the request the producer may give the connection up.
+    let waits = eventually(SOON, "the request waits for a connected broker", || async {
+        let records = gateway.metric("producer_queue_records", "").await?;
+        let connected = gateway.metric("producer_broker_up", "").await?;
+        ensure!(records >= 1.0 && connected >= 1.0, "{records} records, {connected} brokers");
         Ok(Some(()))
-    })
-    .await
+    });
+    let (met, ()) = tokio::try_join!(upload(world, gateway, 1), waits)?;
+    ensure!(met.status == 503 && met.header("retry-after").is_some(), "{}", met.text);
+    Ok(frozen)
 }
 
 async fn readings_of(world: &World, device: usize) -> Result<usize> {
     let records = kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await?;
     let key = Some(world.device(device).into_bytes());
     Ok(records.iter().filter(|record: &&Record| record.key == key).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_clock_was_never_set_takes_nothing_until_it_is() -> Result<()> {
+    let world = world("unset").await?;
+    let clock = MovedClock::create(&world.logs.join("clock")).await?;
+    clock.set(-Timestamp::now().as_second())?;
+    let mut gateway = clock.of(world.gateway()).spawn()?;
+    readyz(&gateway, 503, "the clock of this host", SOON).await?;
+    let refused = upload(&world, &gateway, 1).await?;
+    ensure!(refused.status == 503 && refused.header("retry-after").is_some(), "{}", refused.text);
+    clock.set(0)?;
+    gateway.ready().await?;
+    ensure!(upload(&world, &gateway, 1).await?.status == 200, "a set clock takes no readings");
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +101,7 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
     let seconds = refused.header("retry-after").and_then(|value| value.parse::<u64>().ok());
     ensure!(refused.status == 503 && refused.json["status"] == "error", "{}", refused.text);
     ensure!(seconds.is_some_and(|seconds| (5..=60).contains(&seconds)), "{seconds:?}");
-    readyz(&gateway, 503, "Kafka has acknowledged nothing").await?;
+    readyz(&gateway, 503, "Kafka has acknowledged nothing", SOON).await?;
     eventually(SOON, "the stall is shown", || async {
         Ok((gateway.metric("producer_stalled_seconds", "").await? > 0.0).then_some(()))
     })
@@ -106,7 +114,7 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
         Ok((steadfast.metric("producer_stalled_seconds", "").await? > 1.0).then_some(()))
     })
     .await?;
-    readyz(&steadfast, 200, "").await?;
+    readyz(&steadfast, 200, "", SOON).await?;
     ensure!(
         upload(&world, &steadfast, 5).await?.status == 503,
         "requests are refused all the same"
@@ -116,14 +124,13 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
         Ok((upload(&world, &gateway, 3).await?.status == 200).then_some(()))
     })
     .await?;
-    readyz(&gateway, 200, "").await?;
+    readyz(&gateway, 200, "", SOON).await?;
     ensure!(readings_of(&world, 2).await? == 0, "what is refused at once is not published");
     for line in ["Kafka acknowledges no record", "Kafka is no longer stalled"] {
         eventually(SOON, line, || async { Ok(gateway.output().contains(line).then_some(())) })
             .await?;
     }
-    ensure!(steadfast.terminate().await?.success(), "the other gateway failed");
-    finish(world, gateway).await
+    finish(world, [steadfast, gateway]).await
 }
 
 /// The client gives up after a watch's time, which begins with the last byte of its body.
@@ -136,17 +143,17 @@ async fn a_slow_body_is_answered_in_time_though_kafka_acknowledges_nothing() -> 
     let answer = http::post_slowly(address, DEVICES, &body(&world, 2, 1), LATER).await?;
     ensure!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     drop(frozen);
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     let (world, gateway) = gateway("quiet", impatient).await?;
     let frozen = stall(&world, &gateway).await?;
-    readyz(&gateway, 503, "Kafka has acknowledged nothing").await?;
+    readyz(&gateway, 503, "Kafka has acknowledged nothing", SOON).await?;
     drop(frozen);
     // A balancer sends nothing now.
-    readyz(&gateway, 200, "").await?;
+    readyz(&gateway, 200, "", SOON).await?;
     ensure!(gateway.metric("producer_stalled_seconds", "").await? > 0.0, "nothing has healed it");
     // The first request is the probe. The broker may need a moment to lead its partitions again.
     eventually(SOON, "a probe succeeds", || async {
@@ -158,7 +165,7 @@ async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     })
     .await?;
     ensure!(upload(&world, &gateway, 3).await?.status == 200, "all requests pass again");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 /// That the successor publishes is the worked example of this name, on a broker of its own: these
@@ -182,7 +189,7 @@ async fn fatal_producer_heals() -> Result<()> {
             .await?;
     }
     ensure!(http::get(&gateway.admin("/livez")).await?.status == 200, "the process stays");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +225,7 @@ async fn a_whole_body_or_none() -> Result<()> {
     ensure!(gateway.metric("gateway_queue_full_midway_total", "").await? == 0.0);
     let whole = http::post(&gateway.url(DEVICES), body(&world, 3, 1000)).await?;
     ensure!(whole.status == 200, "every place is back: {}", whole.text);
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,5 +250,5 @@ async fn a_request_whose_client_leaves_before_the_answer_is_counted() -> Result<
     ensure!(gateway.metric(timed, DEVICES).await? == 1.0, "the time of the request");
     ensure!(gateway.metric(waiting, "").await? == 0.0, "the request still waits");
     drop(frozen);
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }

@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use crate::support::{finish, gateway};
 
 /// What the requests of a client meet. Each failure is followed by an answer, so that no pause grows.
-const FATES: [Fate; 9] = [
+/// A network's login page answers 200, and a proxy with TLS answers 400 to a request without TLS.
+const FATES: [Fate; 13] = [
     Refused(503, Some(1)),
     Passed,
     Refused(408, None),
@@ -28,14 +29,29 @@ const FATES: [Fate; 9] = [
     Passed,
     Cut,
     Passed,
+    Refused(200, None),
+    Passed,
+    Refused(400, None),
+    Passed,
     Refused(500, None),
 ];
 
 /// Bodies that meet every fate.
-const BODIES: usize = 5;
+const BODIES: usize = 7;
 
 /// Readings of a body of the client in Python.
 const BATCH: usize = 100;
+
+/// A reading without a device, which no gateway stores.
+const REJECTED: &str = r#"{"heart_rate": 72}"#;
+
+/// A line that is no JSON, so a body with it would be refused whole.
+const UNREADABLE: &str = r#"{"heart_rate": NaN}"#;
+
+/// Prints what the client in Python has kept apart, a line each.
+const PRINT_REFUSED: &str = "import sqlite3, sys
+for row in sqlite3.connect(sys.argv[1]).execute('SELECT reading FROM refused ORDER BY id'):
+    print(row[0].strip())";
 
 /// The longest that a client may take.
 const DONE_WITHIN: Duration = Duration::from_secs(90);
@@ -96,11 +112,19 @@ async fn judge(
 async fn the_client_in_python_keeps_its_readings_until_each_is_stored_once() -> Result<()> {
     let (world, gateway, faulty) = started("python").await?;
     let readings = BODIES * BATCH - 50;
-    let lines: Vec<_> = (0..readings).map(|number| reading(&world, number).to_string()).collect();
+    let mut lines: Vec<_> =
+        (0..readings).map(|number| reading(&world, number).to_string()).collect();
+    lines.insert(1, UNREADABLE.to_owned());
+    lines.insert(2, REJECTED.to_owned());
+    let cache = world.logs.join("cache.db");
     let mut command = Command::new("python3");
-    command.arg(example("client.py")).arg(faulty.url()).arg(world.logs.join("cache.db"));
+    command.arg(example("client.py")).arg(faulty.url()).arg(&cache);
     let done = run(command, &lines.join("\n")).await?;
     judge(&world, &faulty, &done, readings).await?;
+    let mut command = Command::new("python3");
+    command.args(["-c", PRINT_REFUSED]).arg(&cache);
+    let refused = String::from_utf8(run(command, "").await?.stdout)?;
+    ensure!(refused == format!("{UNREADABLE}\n{REJECTED}\n"), "kept apart: {refused}");
     finish(world, [gateway]).await
 }
 
@@ -109,15 +133,20 @@ async fn the_client_in_shell_keeps_its_bodies_until_each_is_stored_once() -> Res
     let (world, gateway, faulty) = started("shell").await?;
     let folder = world.logs.join("bodies");
     std::fs::create_dir(&folder).context("folder of bodies")?;
-    for number in 0..BODIES {
-        let body = json!({ "data": reading(&world, number) }).to_string();
+    let rejected: Value = serde_json::from_str(REJECTED)?;
+    for number in 0..=BODIES {
+        let reading = reading(&world, number);
+        let data = if number == BODIES { json!([reading, rejected]) } else { reading };
+        let body = json!({ "data": data }).to_string();
         std::fs::write(folder.join(format!("{number}.json")), body).context("a body")?;
     }
     let mut command = Command::new("bash");
     command.arg(example("curl.sh")).arg(faulty.url()).arg(&folder);
     let done = run(command, "").await?;
-    judge(&world, &faulty, &done, BODIES).await?;
+    judge(&world, &faulty, &done, BODIES + 1).await?;
     let left = std::fs::read_dir(&folder).context("folder of bodies")?.count();
-    ensure!(left == 0, "{left} bodies are left");
+    let refused = folder.join("refused").join(format!("{BODIES}.json"));
+    ensure!(refused.is_file(), "a body with a rejected reading is not kept apart");
+    ensure!(left == 1, "{left} entries, of which one is the folder of refused bodies");
     finish(world, [gateway]).await
 }

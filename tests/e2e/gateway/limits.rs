@@ -1,27 +1,24 @@
 //! The gateway's answers at its bounds, and the rejects that it keeps.
 
 use anyhow::{Context, Result, ensure};
-use ljwx_tests::clients::http::{self, Answer};
+use ljwx_tests::clients::http::{self, ANSWER_WITHIN, Answer};
 use ljwx_tests::clients::kafka::{self, Record, TopicReader};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::support::{self, pipeline, settled};
+use crate::support::{finish, pipeline, settled, world};
 
 const DEVICES: &str = "/upload_health_data";
 const API: &str = "/v1/readings";
 
 async fn gateway(name: &str) -> Result<(World, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let gateway = world.gateway().env("BODY_BYTES_MAX", "200000").start().await?;
     Ok((world, gateway))
-}
-
-async fn finish(world: World, gateway: Service) -> Result<()> {
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
 }
 
 async fn rejects(world: &World) -> Result<Vec<Record>> {
@@ -53,7 +50,24 @@ async fn a_body_over_the_limit_is_refused_and_its_connection_closed() -> Result<
     ensure!(rejects(&world).await?.is_empty(), "a refused body is still with its sender");
     let code = "code=\"payload_too_large\"";
     ensure!(gateway.metric("gateway_refusals_total", code).await? >= 2.0);
-    finish(world, gateway).await
+    finish(world, [gateway]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_chunks_that_are_no_http_is_malformed_and_not_slow() -> Result<()> {
+    let (world, gateway) = gateway("chunks").await?;
+    let address = gateway.listen().context("the gateway listens")?;
+    for route in [DEVICES, API] {
+        let mut connection = TcpStream::connect(address).await?;
+        let head =
+            format!("POST {route} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+        connection.write_all(format!("{head}no size\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(ANSWER_WITHIN, connection.read_to_string(&mut answer)).await??;
+        ensure!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        ensure!(answer.contains("\"code\":\"malformed_body\""), "{answer}");
+    }
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,8 +79,8 @@ async fn too_many_readings_cost_a_device_nothing_but_this_body() -> Result<()> {
     let kept = rejects(&world).await?;
     ensure!(kept.len() == 1 && kept[0].value == many.as_bytes(), "the body is kept as it came");
     ensure!(kept[0].header("code").as_deref() == Some("too_many_readings"), "{:?}", kept[0]);
-    ensure!(http::post(&gateway.url(API), many).await?.status == 422, "a client is told");
-    finish(world, gateway).await
+    ensure!(http::post(&gateway.url(API), many).await?.status == 422, "a client gets an error");
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +111,7 @@ async fn what_is_cut_from_a_reading_is_kept_whole() -> Result<()> {
     let kept = rejects(&world).await?;
     let cut = kept.iter().filter(|reject| reject.value == second.as_bytes()).count();
     ensure!(kept.len() == 2 && cut == 1, "the cut part is kept");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +139,7 @@ async fn half_a_surrogate_pair_costs_only_the_field_that_has_it() -> Result<()> 
     let rows = world.database.rows(sql).await?;
     let row = |device: String, step: &str| vec![Some(device), Some(step.to_owned()), None];
     ensure!(rows == [row(ignored, "1"), row(known, "2")], "{rows:?}");
-    support::finish(world, [gateway, worker]).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +173,7 @@ async fn readings_of_one_device_keep_their_order_and_no_stranger_s_trace() -> Re
         ensure!(sent.contains(request) && !sent.contains(trace), "{sent}");
         ensure!(record.header("tracestate").is_none() && header_bytes(record) <= 160);
     }
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,5 +190,5 @@ async fn a_client_hears_what_http_has_words_for_and_keeps_its_data() -> Result<(
         ensure!(kind == "application/problem+json", "{kind}");
     }
     ensure!(rejects(&world).await?.is_empty(), "nothing of a client's is kept");
-    finish(world, gateway).await
+    finish(world, [gateway]).await
 }

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::support::{finish, world};
+
 const DEVICES: &str = "/upload_health_data";
 
 /// A request that keeps its connection open and publishes no record.
@@ -41,8 +43,7 @@ async fn silent(gateway: &Service, count: usize) -> Result<Vec<TcpStream>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_take_the_gateway_away() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let world = World::shared("silent").await?;
-    world.migrate().await?;
+    let world = world("silent").await?;
     let body = reading(&world, 1).to_string();
     // More connections than files that the gateway may open at first. No connection ends by itself.
     let gateway = world.gateway().open_files(1024).env("HEADER_TIMEOUT", "5m").start().await?;
@@ -71,8 +72,7 @@ async fn silent_connections_do_not_take_the_gateway_away() -> Result<()> {
     let reason = "reason=\"header_timeout\"";
     ensure!(gateway.metric("gateway_connections_refused_total", reason).await? > 0.0);
     drop(connections);
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 /// Sends a request on a connection that stays open. Returns whether the gateway's answer announces
@@ -90,8 +90,7 @@ async fn is_ended(connection: &mut TcpStream) -> Result<bool> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_connections_grow_scarce_each_answer_ends_its_own() -> Result<()> {
-    let world = World::shared("scarce").await?;
-    world.migrate().await?;
+    let world = world("scarce").await?;
     let gateway = world.gateway().env("CONNECTIONS_MAX", "20").start().await?;
     let mut keeps = silent(&gateway, 1).await?.remove(0);
     ensure!(!is_ended(&mut keeps).await?, "one of twenty is not many");
@@ -102,14 +101,12 @@ async fn where_connections_grow_scarce_each_answer_ends_its_own() -> Result<()> 
     .await?;
     ensure!(is_ended(&mut keeps).await?, "17 of twenty are more than four fifths");
     drop(others);
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_takes_no_answers_is_left() -> Result<()> {
-    let world = World::shared("deaf").await?;
-    world.migrate().await?;
+    let world = world("deaf").await?;
     let gateway = world.gateway().start().await?;
     let mut deaf = silent(&gateway, 1).await?.remove(0);
     let requests = NOTHING.repeat(1_000);
@@ -124,14 +121,12 @@ async fn a_peer_that_takes_no_answers_is_left() -> Result<()> {
     })
     .await?;
     asking.await?;
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Result<()> {
-    let world = World::shared("slow").await?;
-    world.migrate().await?;
+    let world = world("slow").await?;
     // The gateway has one slot: a body that is still arriving must not hold it.
     let gateway = world.gateway().env("REQUESTS_MAX", "1").start().await?;
     let address = gateway.listen().context("the gateway listens")?;
@@ -160,15 +155,13 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     let (answer, ()) = tokio::try_join!(slow, others)?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     ensure!(answer.contains("\"success\":100"), "{answer}");
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_of_a_request_begins_with_the_end_of_its_head_and_includes_its_body() -> Result<()>
 {
-    let world = World::shared("timed").await?;
-    world.migrate().await?;
+    let world = world("timed").await?;
     let gateway = world.gateway().start().await?;
     let body = reading(&world, 1).to_string();
     let (first, rest) = body.split_at(body.len() / 2);
@@ -189,24 +182,34 @@ async fn the_time_of_a_request_begins_with_the_end_of_its_head_and_includes_its_
     let most = (begun.elapsed() - before).as_secs_f64();
     let took = gateway.metric("gateway_request_seconds_sum", DEVICES).await?;
     ensure!(took >= PAUSE.as_secs_f64() && took <= most, "{took} s of at most {most} s");
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
-/// Opens a connection and sends all but the last byte of a body of this size.
-async fn body_under_way(gateway: &Service, bytes: usize) -> Result<TcpStream> {
+/// Opens a connection and sends a JSON object without its closing brace.
+async fn body_under_way(gateway: &Service, body: &str) -> Result<TcpStream> {
     let mut connection = silent(gateway, 1).await?.remove(0);
-    let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+    let length = body.len();
+    let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     connection.write_all(head.as_bytes()).await?;
-    let numbers = format!("[{}", "0,".repeat(bytes / 2 - 1));
-    connection.write_all(numbers.as_bytes()).await?;
+    let begun = body.strip_suffix('}').context("an object")?;
+    connection.write_all(begun.as_bytes()).await?;
     Ok(connection)
+}
+
+/// An object of this many bytes at most whose keys take far more memory than its text.
+fn keys(bytes: usize) -> String {
+    format!("{{{}\"\":0}}", "\"\":0,".repeat(bytes / 5 - 2))
+}
+
+/// A reading whose document would take far more memory as a tree than as text.
+fn document(world: &World) -> String {
+    let objects = format!("[{}0]", "{\"\":0},".repeat(9_360));
+    format!("{{\"deviceSn\":\"{}\",\"sleepData\":{{\"data\":{objects}}}}}", world.device(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result<()> {
-    let world = World::shared("budget").await?;
-    world.migrate().await?;
+    let world = world("budget").await?;
     let gateway = world
         .gateway()
         .env("BODY_BYTES_MAX", "200000")
@@ -215,7 +218,7 @@ async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result
         .await?;
     let mut bodies = Vec::new();
     for _ in 0..7 {
-        bodies.push(body_under_way(&gateway, 200_000).await?);
+        bodies.push(body_under_way(&gateway, &keys(200_000)).await?);
     }
     eventually(SOON, "they hold the budget", || async {
         let held = gateway.metric("gateway_bytes_in_flight", "").await?;
@@ -236,8 +239,7 @@ async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result
         Ok((gateway.metric("gateway_bytes_in_flight", "").await? == 0.0).then_some(()))
     })
     .await?;
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,35 +274,34 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
         Ok((gateway.metric("gateway_requests_total", "status=\"503\"").await? > 0.0).then_some(()))
     })
     .await?;
-    // Fill the rest of the budget with bodies that are long lists of numbers.
+    // Fill the rest of the budget with bodies that need the most memory beside it.
     let mut bodies = Vec::new();
-    for _ in 0..24 {
-        bodies.push(body_under_way(&gateway, 1024 * 1024).await?);
+    for body in [vec![keys(1024 * 1024); 12], vec![document(&world); 140]].concat() {
+        bodies.push(body_under_way(&gateway, &body).await?);
     }
     // Open all other connections, each with a head that does not end.
     let half = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\nfiller: {}", "x".repeat(15_000));
-    let mut heads = silent(&gateway, 3_900).await?;
+    let mut heads = silent(&gateway, 3_800).await?;
     for head in &mut heads {
         head.write_all(half.as_bytes()).await?;
     }
     eventually(SOON, "it holds all of it", || async {
         let heads = gateway.metric("gateway_connections", "state=\"head\"").await?;
         let bytes = gateway.metric("gateway_bytes_in_flight", "").await?;
-        Ok((heads >= 3_900.0 && bytes > 24.0 * 1024.0 * 1024.0).then_some(()))
+        Ok((heads >= 3_800.0 && bytes > 20.0 * 1024.0 * 1024.0).then_some(()))
     })
     .await?;
-    // End the bodies. The gateway parses them all at once.
+    // End the bodies all at once.
     for body in &mut bodies {
-        body.write_all(b"]").await?;
+        body.write_all(b"}").await?;
     }
     for body in &mut bodies {
-        let answered = timeout(SOON, body.read_u8()).await.context("a long list is answered")?;
+        let answered = timeout(SOON, body.read_u8()).await.context("a body is answered")?;
         answered?;
     }
     let bound = gateway.metric("gateway_memory_bound_bytes", "").await? / 1024.0 / 1024.0;
     let most = gateway.memory("VmHWM").context("what the kernel says of its memory")?;
     ensure!(most < bound, "{most:.0} MiB of {bound:.0} that it printed");
     drop((frozen, heads, bodies, waiting));
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }

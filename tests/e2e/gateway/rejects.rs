@@ -14,6 +14,8 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 
+use crate::support::{finish, world};
+
 const DEVICES: &str = "/upload_health_data";
 const API: &str = "/v1/readings";
 
@@ -49,8 +51,7 @@ async fn count(world: &World, topic: &str, value: &str) -> Result<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rejects_beyond_their_rate_are_not_acknowledged_and_their_readings_are_published()
 -> Result<()> {
-    let world = World::shared("rejects").await?;
-    world.migrate().await?;
+    let world = world("rejects").await?;
     let gateway = world
         .gateway()
         .env("REJECTS_BYTES_PER_S", "100")
@@ -78,9 +79,9 @@ async fn rejects_beyond_their_rate_are_not_acknowledged_and_their_readings_are_p
     ensure!(gateway.metric("gateway_rejects_throttled_total", "").await? >= 1.0);
     ensure!(gateway.metric("gateway_rejects_bytes_total", "").await? > 512.0);
 
-    // A client is told of its rejects, so none is kept.
-    let told = upload(&world, &gateway, API, number).await?;
-    ensure!(told.status == 200 && told.json["details"]["error"] == 1, "{}", told.text);
+    // A client gets its rejects in the answer, so none is kept.
+    let answered = upload(&world, &gateway, API, number).await?;
+    ensure!(answered.status == 200 && answered.json["details"]["error"] == 1, "{}", answered.text);
 
     let again = eventually(SOON, "the device's next attempt is taken", || async {
         let answer = upload(&world, &gateway, DEVICES, number).await?;
@@ -89,8 +90,7 @@ async fn rejects_beyond_their_rate_are_not_acknowledged_and_their_readings_are_p
     .await?;
     ensure!(again.json["details"]["success"] == 1, "{}", again.text);
     ensure!(count(&world, &world.rejects_topic, &reject).await? == 1, "the reject is kept once");
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 async fn settings(world: &World, topic: &str) -> Result<TopicSettings> {
@@ -106,8 +106,7 @@ async fn settings(world: &World, topic: &str) -> Result<TopicSettings> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rejects_and_dead_letters_have_a_limit_of_bytes_and_existing_topics_are_only_compared()
 -> Result<()> {
-    let world = World::shared("bounded").await?;
-    world.migrate().await?;
+    let world = world("bounded").await?;
     let letters = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
     for topic in [&world.rejects_topic, &letters] {
         let limit = settings(&world, topic).await?.remove("retention.bytes");

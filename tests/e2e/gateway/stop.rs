@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::SOON;
+use crate::support::{SOON, world};
 
 const DEVICES: &str = "/upload_health_data";
 
@@ -44,8 +44,7 @@ async fn connections(gateway: &Service, state: &str, count: f64) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_does_not_wait_for_half_a_head() -> Result<()> {
-    let world = World::shared("halfhead").await?;
-    world.migrate().await?;
+    let world = world("halfhead").await?;
     // Each of these times is far longer than the test waits for the end.
     let gateway = world
         .gateway()

@@ -9,6 +9,8 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
+use crate::support::{finish, readyz, world};
+
 const DEVICES: &str = "/upload_health_data";
 
 /// The longest that a gateway may take to see a setting. It checks every minute.
@@ -32,32 +34,38 @@ const UNSAFE: [(&str, &str, bool); 12] = [
 
 /// Sends a reading. Returns the status and whether the answer asks for a later attempt.
 async fn upload(world: &World, gateway: &Service) -> Result<(u16, bool)> {
+    let (status, seconds) = upload_and_wait(world, gateway).await?;
+    Ok((status, seconds.is_some()))
+}
+
+/// Sends a reading. Returns the status and the seconds until the attempt that the answer asks for.
+async fn upload_and_wait(world: &World, gateway: &Service) -> Result<(u16, Option<u64>)> {
     let reading = json!({
         "deviceSn": world.device(1), "heart_rate": 80, "timestamp": "2025-09-02 16:09:00",
     });
     let answer = http::post(&gateway.url(DEVICES), reading.to_string()).await?;
-    Ok((answer.status, answer.header("retry-after").is_some()))
+    let seconds = answer.header("retry-after").and_then(|value| value.parse().ok());
+    Ok((answer.status, seconds))
 }
 
 /// Waits until the gateway is not ready for this reason.
 async fn refuses(gateway: &Service, reason: &str) -> Result<()> {
-    eventually(SEEN_WITHIN, reason, || async {
-        let answer = http::get(&gateway.admin("/readyz")).await?;
-        ensure!(answer.status == 503 && answer.text.contains(reason), "{}", answer.text);
-        Ok(Some(()))
-    })
-    .await
+    readyz(gateway, 503, reason, SEEN_WITHIN).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_topic_is_refused() -> Result<()> {
-    let world = World::shared("unsafe").await?;
-    world.migrate().await?;
+    let world = world("unsafe").await?;
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     kafka::configure(brokers, topic, &[("cleanup.policy", "compact")]).await?;
     let mut gateway = world.gateway().spawn()?;
     refuses(&gateway, &format!("cleanup.policy of topic {topic} is compact")).await?;
     ensure!(upload(&world, &gateway).await? == (503, true), "a refused topic takes readings");
+    eventually(SEEN_WITHIN, "more refused senders wait longer", || async {
+        let (_, seconds) = upload_and_wait(&world, &gateway).await?;
+        Ok(seconds.filter(|seconds| *seconds > 2))
+    })
+    .await?;
     ensure!(kafka::records(brokers, topic).await?.is_empty(), "a record of a refused body");
     ensure!(http::get(&gateway.admin("/livez")).await?.status == 200, "the process stays");
     let said = gateway.output().matches("topic refused until it is fixed").count();
@@ -65,9 +73,11 @@ async fn unsafe_topic_is_refused() -> Result<()> {
     kafka::configure(brokers, topic, &[("cleanup.policy", "delete")]).await?;
     gateway.ready().await?;
     ensure!(upload(&world, &gateway).await? == (200, false), "a fixed topic takes no readings");
-    ensure!(gateway.metric("kafka_topic_unsafe", "").await? == 0.0, "it is safe again");
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    eventually(SEEN_WITHIN, "it is safe again", || async {
+        Ok((gateway.metric("kafka_topic_unsafe", "").await? == 0.0).then_some(()))
+    })
+    .await?;
+    finish(world, [gateway]).await
 }
 
 /// Neither a gateway nor `worker migrate` without three brokers makes a topic. The broker of the
@@ -91,14 +101,12 @@ async fn no_topic_is_made_by_accident() -> Result<()> {
     world.migrate().await?;
     gateway.ready().await?;
     ensure!(upload(&world, &gateway).await? == (200, false), "the topic takes no readings");
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_unsafe_setting_is_named_with_its_value() -> Result<()> {
-    let world = World::shared("settings").await?;
-    world.migrate().await?;
+    let world = world("settings").await?;
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     for (setting, value, refused) in UNSAFE {
         kafka::configure(brokers, topic, &[(setting, value)]).await?;
@@ -123,25 +131,25 @@ async fn each_unsafe_setting_is_named_with_its_value() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_replication_is_refused_where_safety_is_required() -> Result<()> {
-    let world = World::shared("required").await?;
-    world.migrate().await?;
+    let world = world("required").await?;
     let named = format!("replication.factor of topic {} is 1", world.readings_topic);
     let warned = world.gateway().env("DEVELOPMENT", "false").start().await?;
-    ensure!(warned.output().contains(&named), "one replica is not warned of");
+    eventually(SEEN_WITHIN, "one replica is warned of", || async {
+        Ok(warned.output().contains(&named).then_some(()))
+    })
+    .await?;
     ensure!(upload(&world, &warned).await? == (200, false), "a warning stops the intake");
     ensure!(warned.terminate().await?.success());
     let required = world.gateway().env("DEVELOPMENT", "false").env("REQUIRE_SAFE_TOPICS", "true");
     let required = required.spawn()?;
     refuses(&required, &named).await?;
     ensure!(upload(&world, &required).await? == (503, true), "an unsafe topic takes readings");
-    ensure!(required.terminate().await?.success());
-    world.finish().await
+    finish(world, [required]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed() -> Result<()> {
-    let world = World::shared("later").await?;
-    world.migrate().await?;
+    let world = world("later").await?;
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     let mut gateway = world.gateway().start().await?;
     ensure!(upload(&world, &gateway).await? == (200, false), "a safe topic takes no readings");
@@ -149,11 +157,13 @@ async fn a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed() -> Res
     kafka::configure(brokers, topic, &[("cleanup.policy", "compact")]).await?;
     refuses(&gateway, &format!("cleanup.policy of topic {topic} is compact")).await?;
     ensure!(upload(&world, &gateway).await? == (503, true), "an unsafe topic takes readings");
-    let changed = gateway.metric("kafka_topic_unsafe", "setting=\"partitions\"").await?;
-    ensure!(changed == 1.0, "the changed partitions are not shown");
+    eventually(SEEN_WITHIN, "the changed partitions are shown", || async {
+        let changed = gateway.metric("kafka_topic_unsafe", "setting=\"partitions\"").await?;
+        Ok((changed == 1.0).then_some(()))
+    })
+    .await?;
     kafka::configure(brokers, topic, &[("cleanup.policy", "delete")]).await?;
     gateway.ready().await?;
     ensure!(upload(&world, &gateway).await? == (200, false), "a fixed topic takes no readings");
-    ensure!(gateway.terminate().await?.success());
-    world.finish().await
+    finish(world, [gateway]).await
 }

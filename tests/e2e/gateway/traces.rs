@@ -1,20 +1,18 @@
 //! One reading's trace: from the device's request to the batch that stored it and to its alert.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http::{self, Answer};
-use ljwx_tests::clients::jaeger::{self, Span, Trace};
+use ljwx_tests::clients::jaeger::{self, Span, trace};
 use ljwx_tests::clients::kafka;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH, Rule};
 use ljwx_tests::fakes::wechat::FakeWechat;
-use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-/// The longest that a condition may take to come true. Each process exports its spans in batches.
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::{finish, world};
 
 /// Readings of the large batch: more than the 128 links that an SDK keeps.
 const MANY: usize = 600;
@@ -26,38 +24,15 @@ const FLOOD: usize = 60;
 /// Spans a second that rejects may cost, and those that they may cost at once.
 const FORCED_PER_SECOND: f64 = 10.0;
 
-fn jaeger_url(world: &World) -> Result<&str> {
-    world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
-}
-
 /// Returns the trace id of the request that got this answer.
 fn trace_of(answer: &Answer) -> Result<String> {
     Ok(answer.json["request_id"].as_str().context("request_id")?.to_owned())
 }
 
-/// Waits until the trace satisfies `enough`.
-async fn trace(
-    world: &World,
-    id: &str,
-    what: &str,
-    enough: impl Fn(&Trace) -> bool,
-) -> Result<Trace> {
-    let url = jaeger_url(world)?;
-    let enough = &enough;
-    eventually(SOON, what, || async move {
-        let found = jaeger::trace(url, id).await?.context("Jaeger does not know the trace")?;
-        let names: Vec<_> = found.spans.iter().map(|span| span.name.clone()).collect();
-        ensure!(enough(&found), "only {names:?}");
-        Ok(Some(found))
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert() -> Result<()> {
-    let world = World::shared("trace").await?;
-    jaeger_url(&world)?;
-    world.migrate().await?;
+    let world = world("trace").await?;
+    jaeger::url(&world)?;
     platform::seed(&world, &[Rule { trend: 1, ..HEART_RATE_HIGH }]).await?;
     let wechat = FakeWechat::start().await?;
     let (gateway, worker, alerter) = tokio::try_join!(
@@ -74,7 +49,7 @@ async fn one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert() -> R
     let id = trace_of(&answer)?;
     let (send, process) =
         (format!("send {}", world.readings_topic), format!("process {}", world.readings_topic));
-    let reading = trace(&world, &id, "spans of gateway, worker and alerter", |trace| {
+    let reading = trace(&world, &id, |trace| {
         ["POST /upload_health_data", &send, &process, "alert_check"]
             .iter()
             .all(|name| trace.one(name).is_ok())
@@ -91,7 +66,7 @@ async fn one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert() -> R
 
     let (batch_trace, batch_span) =
         process.links.first().context("the reading links to its batch")?;
-    let batch = trace(&world, batch_trace, "the batch with its children", |trace| {
+    let batch = trace(&world, batch_trace, |trace| {
         ["batch_processing", "database_insert", "redis_update"]
             .iter()
             .all(|name| trace.one(name).is_ok())
@@ -109,10 +84,7 @@ async fn one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert() -> R
     for child in ["database_insert", "redis_update"] {
         ensure!(under(batch.one(child)?, processing), "{child} is not under its batch");
     }
-    for service in [gateway, worker, alerter] {
-        service.terminate().await?;
-    }
-    world.finish().await
+    finish(world, [gateway, worker, alerter]).await
 }
 
 fn under(child: &Span, parent: &Span) -> bool {
@@ -122,7 +94,7 @@ fn under(child: &Span, parent: &Span) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
     let world = World::shared("links").await?.with_partitions(1);
-    jaeger_url(&world)?;
+    jaeger::url(&world)?;
     world.migrate().await?;
     let gateway = world.gateway().start().await?;
     let device = world.device(1);
@@ -140,10 +112,7 @@ async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
     let worker = world.worker().start().await?;
     let (send, process) =
         (format!("send {}", world.readings_topic), format!("process {}", world.readings_topic));
-    let readings = trace(&world, &id, "a process span for each reading", |trace| {
-        trace.named(&process).count() == MANY
-    })
-    .await?;
+    let readings = trace(&world, &id, |trace| trace.named(&process).count() == MANY).await?;
     let sent: BTreeSet<String> = readings.named(&send).map(|span| span.id.clone()).collect();
     ensure!(sent.len() == MANY, "{} send spans", sent.len());
     let batches: BTreeSet<String> = readings
@@ -153,8 +122,7 @@ async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
         .collect();
     let (mut linked, mut links, mut largest) = (BTreeSet::new(), 0, 0);
     for batch in &batches {
-        let batch =
-            trace(&world, batch, "the batch", |trace| trace.one("redis_update").is_ok()).await?;
+        let batch = trace(&world, batch, |trace| trace.one("redis_update").is_ok()).await?;
         let own: Vec<_> =
             batch.spans.iter().flat_map(|span| &span.links).filter(|link| link.0 == id).collect();
         let most = batch.spans.iter().map(|span| span.links.len()).max().unwrap_or_default();
@@ -169,16 +137,13 @@ async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
         "{links} links to {} of {MANY} readings",
         linked.len()
     );
-    gateway.terminate().await?;
-    worker.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_rejects_costs_a_span_a_request_and_few_a_second() -> Result<()> {
-    let world = World::shared("rejectspans").await?;
-    jaeger_url(&world)?;
-    world.migrate().await?;
+    let world = world("rejectspans").await?;
+    jaeger::url(&world)?;
     let gateway = world.gateway().env("TRACE_SAMPLE_RATIO", "0").start().await?;
     let url = gateway.url("/upload_health_data");
     let body = |rejects| Value::from(vec![json!({"heart_rate": 70}); rejects]).to_string();
@@ -197,11 +162,8 @@ async fn a_flood_of_rejects_costs_a_span_a_request_and_few_a_second() -> Result<
     let recorded: BTreeSet<_> = named.filter(|named| named.ends_with("-01")).collect();
     let count = recorded.len();
     ensure!(count > 0 && count as f64 <= most, "{count} spans of at most {most:.0}");
-    let whole = trace(&world, &trace_of(&first)?, "the span of the first request", |trace| {
-        trace.one("POST /upload_health_data").is_ok()
-    })
-    .await?;
+    let id = trace_of(&first)?;
+    let whole = trace(&world, &id, |trace| trace.one("POST /upload_health_data").is_ok()).await?;
     ensure!(whole.spans.len() == 1, "{} spans of one request", whole.spans.len());
-    gateway.terminate().await?;
-    world.finish().await
+    finish(world, [gateway]).await
 }

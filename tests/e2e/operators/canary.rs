@@ -13,7 +13,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use super::watched::SOON;
-use crate::support::{ensure_holds, judged, report, settled};
+use crate::support::{ensure_holds, evaluated, finish, report, settled};
 
 /// Longer than the window of the rule here, which is 12 s.
 const LONG: Duration = Duration::from_secs(20);
@@ -25,15 +25,15 @@ const ROWS: &str = "SELECT COUNT(*) FROM t_user_health_data WHERE device_sn = 'L
 const SENT: &str = "SELECT COALESCE(SUM(deliveries), 0) FROM t_user_health_data \
                     WHERE device_sn = 'LJWX-CANARY'";
 
-/// Returns how often operators heard this.
-fn heard(hook: &Webhook, event: &str) -> usize {
+/// Returns how often operators got this event.
+fn posts_of(hook: &Webhook, event: &str) -> usize {
     hook.posts().iter().filter(|post| post.json["event"] == event).count()
 }
 
-/// Waits until operators have heard this so often.
-async fn hears(hook: &Webhook, event: &str, times: usize) -> Result<()> {
+/// Waits until operators have got this event so often.
+async fn posted(hook: &Webhook, event: &str, times: usize) -> Result<()> {
     eventually(SOON, &format!("{event}, time {times}"), || async {
-        Ok((heard(hook, event) == times).then_some(()))
+        Ok((posts_of(hook, event) == times).then_some(()))
     })
     .await
 }
@@ -58,9 +58,7 @@ async fn with_the_canary_alone_readings_have_stopped_and_no_patient_is_missed() 
     let world = World::shared("canary").await?.with_partitions(1);
     world.migrate().await?;
     platform::seed(&world, &[]).await?;
-    let silent = "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-                  severity_level, notification_type) VALUES ('silent', 'NO_DATA', 12, 'major', 'wechat')";
-    world.database.execute(silent).await?;
+    platform::add_absence_rule(&world, Duration::from_secs(12)).await?;
     let (hook, wechat) = (Webhook::start("hush").await?, FakeWechat::start().await?);
     let alerter = || {
         world
@@ -78,31 +76,28 @@ async fn with_the_canary_alone_readings_have_stopped_and_no_patient_is_missed() 
     for device in 1..=3 {
         report(&gateway, &world.device(device), now, json!({ "heart_rate": 70 })).await?;
     }
-    hears(&hook, "readings_stopped", 1).await?;
+    posted(&hook, "readings_stopped", 1).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure_counted([&gateway, &worker, &before], 3.0).await?;
     let last = before.metric("alerter_last_record_timestamp_seconds", "").await?;
     let sent = world.database.number(SENT).await?;
     pass(LONG).await;
     ensure!(world.database.number(SENT).await? > sent, "no canary meanwhile");
     ensure!(before.metric("alerter_last_record_timestamp_seconds", "").await? == last, "{last}");
-    ensure!(heard(&hook, "readings_resumed") == 0, "{:#?}", hook.posts());
+    ensure!(posts_of(&hook, "readings_resumed") == 0, "{:#?}", hook.posts());
 
     // An alerter that starts now finds the devices' last records behind those of the canary.
-    before.terminate().await?;
+    ensure!(before.terminate().await?.success(), "the alerter failed");
     let after = alerter().await?;
-    hears(&hook, "readings_stopped", 2).await?;
+    posted(&hook, "readings_stopped", 2).await?;
     ensure!(world.database.count("t_alert_info").await? == 0, "{:#?}", wechat.messages());
 
     report(&gateway, &world.device(1), now + 1, json!({ "heart_rate": 70 })).await?;
-    hears(&hook, "readings_resumed", 1).await?;
+    posted(&hook, "readings_resumed", 1).await?;
     let visible = worker.metric("canary_visible_seconds", "").await?;
     ensure!(visible > 0.0, "{visible}: the canary was sent");
     ensure!((1..=2).contains(&world.database.number(ROWS).await?), "more than one row a day");
     ensure_holds(&world, &[]).await?;
-    for service in [gateway, worker, after] {
-        service.terminate().await?;
-    }
-    world.finish().await
+    finish(world, [gateway, worker, after]).await
 }

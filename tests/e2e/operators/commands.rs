@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::prometheus::deploy_folder;
 use ljwx_tests::stack::launch::{Finished, Launch};
-use ljwx_tests::stack::world::World;
+
+use crate::support::{finish, world};
 
 /// The longest that a command may take to find out that no server answers.
 const SILENT_WITHIN: Duration = Duration::from_secs(60);
@@ -96,8 +97,7 @@ async fn every_program_tells_its_version_and_the_commands_their_completions() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_tells_its_settings_with_their_sources_and_no_secret() -> Result<()> {
     let token = "a-token-of-the-admin-port-that-nobody-may-see";
-    let world = World::shared("settings").await?;
-    world.migrate().await?;
+    let world = world("settings").await?;
     let file = world.logs.join("token");
     std::fs::write(&file, format!("{token}\n"))?;
     let worker = world
@@ -106,7 +106,7 @@ async fn a_service_tells_its_settings_with_their_sources_and_no_secret() -> Resu
         .env("ADMIN_TOKEN_FILE", file.display().to_string())
         .start()
         .await?;
-    let told = http::get(&worker.admin("/config")).await?;
+    let shown = http::get(&worker.admin("/config")).await?;
     for line in [
         "BATCH_AGE=30ms  # command line",
         "BATCH_BYTES=1048576  # default",
@@ -115,11 +115,10 @@ async fn a_service_tells_its_settings_with_their_sources_and_no_secret() -> Resu
         "ADMIN_TOKEN=***  # file",
         "REDIS_TTL=  # unset",
     ] {
-        ensure!(told.text.lines().any(|found| found == line), "{line} is not in {}", told.text);
+        ensure!(shown.text.lines().any(|found| found == line), "{line} is not in {}", shown.text);
     }
     for secret in ["mysql://", "redis://", token] {
-        ensure!(!told.text.contains(secret), "{secret} is in {}", told.text);
+        ensure!(!shown.text.contains(secret), "{secret} is in {}", shown.text);
     }
-    worker.terminate().await?;
-    world.finish().await
+    finish(world, [worker]).await
 }

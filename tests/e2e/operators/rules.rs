@@ -11,14 +11,14 @@ use super::scenarios::{database_away, database_slow, never_notified, processes_g
 use super::unnoticed::nobody_notices;
 use super::watched::{SOON, Watched};
 
-/// The rules that fire in [`servers_that_are_away_are_told_of_until_they_are_back`] while servers
-/// that all tests share are stopped.
+/// The rules that fire in [`servers_that_are_away_alert_operators_until_they_are_back`] while
+/// servers that all tests share are stopped.
 const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];
 
 /// The rule that fires in the same test while Redis is up and rejects writes.
 const OF_REDIS: [&str; 1] = ["RedisBehind"];
 
-/// The rule that fires in [`a_clock_that_is_off_is_told_of_until_it_is_right`].
+/// The rule that fires in [`a_clock_that_is_off_alerts_operators_until_it_is_right`].
 const OF_CLOCKS: [&str; 1] = ["ClockOff"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_are_away_are_told_of_until_they_are_back() -> Result<()> {
+async fn servers_that_are_away_alert_operators_until_they_are_back() -> Result<()> {
     let world = World::exclusive("opservers").await?;
     world.migrate().await?;
     let watched = Watched::start_in(world, |launch| launch).await?;
@@ -63,7 +63,7 @@ async fn servers_that_are_away_are_told_of_until_they_are_back() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_off_is_told_of_until_it_is_right() -> Result<()> {
+async fn a_clock_that_is_off_alerts_operators_until_it_is_right() -> Result<()> {
     let world = World::exclusive("opclock").await?;
     world.migrate().await?;
     let (database, url) = (world.database.clone(), world.database.create_user().await?);

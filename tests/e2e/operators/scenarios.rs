@@ -13,10 +13,10 @@ use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::launch::free_address;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
-use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use super::watched::{SOON, Watched, send};
+use crate::support::world;
 
 /// Rules that a scenario has seen fire and clear.
 pub type Proved = Vec<&'static str>;
@@ -54,8 +54,7 @@ pub async fn database_away() -> Result<Proved> {
         "PartitionStalled",
         "BatchProcessingSlow",
     ];
-    let world = World::shared("opaway").await?;
-    world.migrate().await?;
+    let world = world("opaway").await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let url = proxy.url(world.database.url())?;
     // The worker sends its canary to the gateway, whose address must be known before.
@@ -78,8 +77,12 @@ pub async fn database_away() -> Result<Proved> {
     drop(load);
     proxy.back();
     watched.prometheus.clear(&RULES, SOON).await?;
-    let stored = watched.world.database.number(STORED).await?;
-    ensure!(stored >= sent, "{stored} of {sent} readings are stored");
+    eventually(SOON, "what was acknowledged is stored", || async {
+        let stored = watched.world.database.number(STORED).await?;
+        ensure!(stored >= sent, "{stored} of {sent} readings are stored");
+        Ok(Some(()))
+    })
+    .await?;
     watched.end().await?;
     Ok(RULES.into())
 }
@@ -132,7 +135,7 @@ async fn locked(database: &Database) -> Lock {
 pub async fn never_notified() -> Result<Proved> {
     const RULES: [&str; 4] =
         ["WechatFailing", "NotificationsLate", "AlertRulesRefused", "MemoryHigh"];
-    let mut watched = Watched::start("optold", |launch| launch).await?;
+    let mut watched = Watched::start("opunsent", |launch| launch).await?;
     watched.wechat.down();
     for device in 0..3 {
         watched.measure(device, &[130, 131, 132]).await?;
@@ -150,7 +153,7 @@ pub async fn never_notified() -> Result<Proved> {
     watched.world.database.execute("DELETE FROM t_alert_rules WHERE rule_type = 'WRONG'").await?;
     watched.world.cache.announce_rules().await?;
     watched.prometheus.remove("worker", &small)?;
-    small.terminate().await?;
+    ensure!(small.terminate().await?.success(), "the small worker failed");
     watched.prometheus.clear(&RULES, LATE).await?;
     // What waited for the account may come as a digest.
     let messages = watched.wechat.messages();
@@ -203,8 +206,7 @@ pub async fn processes_gone() -> Result<Proved> {
 /// Values that the tables reject, a ledger that does not balance, a forgotten pause, a short
 /// retention, a device whose clock is ahead, and an unreachable collector.
 pub async fn wrong_data() -> Result<Proved> {
-    let world = World::shared("opdata").await?;
-    world.migrate().await?;
+    let world = world("opdata").await?;
     kafka::set_retention(&world.stack.kafka_brokers, &world.readings_topic, RETENTION_MS).await?;
     let collector = world.stack.otlp_endpoint.clone().context("Jaeger is needed here")?;
     let proxy = Proxy::start(&format!("{collector}/")).await?;

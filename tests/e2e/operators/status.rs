@@ -4,20 +4,9 @@ use anyhow::{Context, Result, ensure};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
-use crate::support::{SOON, judged, letters, pipeline, send, settled};
-
-/// Runs `worker status` and returns its exit code and its report.
-async fn status(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-    let done =
-        world.launch("worker", &[&["status", "--json"], arguments].concat()).finish().await?;
-    // Log lines follow the report.
-    let report = serde_json::Deserializer::from_str(&done.text).into_iter().next();
-    let report = report.transpose().unwrap_or_default();
-    Ok((done.code, report.with_context(|| done.text)?))
-}
+use crate::support::{SOON, evaluated, finish, json_of, letters, pipeline, send, settled};
 
 fn address(service: &Service) -> String {
     service.admin("").trim_start_matches("http://").to_owned()
@@ -40,10 +29,10 @@ async fn status_says_whether_all_is_well_and_names_what_is_not() -> Result<()> {
         send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81]).await?;
     }
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let replicas = [&gateway, &worker, &alerter].map(address).join(",");
     let report = eventually(SOON, "all is well", || async {
-        let (code, report) = status(&world, &["--admin", &replicas]).await?;
+        let (code, report) = json_of(&world, "status", &["--admin", &replicas]).await?;
         ensure!(code == Some(0) && report["well"] == true, "{code:?}: {report:#}");
         Ok(Some(report))
     })
@@ -66,26 +55,24 @@ async fn status_says_whether_all_is_well_and_names_what_is_not() -> Result<()> {
     send(&gateway, &world.device(1), "2025-09-02 17:00", &[200]).await?;
     settled(&world).await?;
     ensure!(letters(&world).await?.len() == 1, "one dead letter");
-    let (code, report) = status(&world, &[]).await?;
+    let (code, report) = json_of(&world, "status", &[]).await?;
     ensure!(report["groups"][0]["dead_letters"]["known"]["classes"]["data"] == 1, "{report:#}");
     ensure!(code == Some(0) && report["replicas"].as_array().is_some_and(Vec::is_empty));
 
     let away = ["--mysql-url", "mysql://u:p@127.0.0.1:1/d", "--timeout", "8s"];
-    let (code, report) = status(&world, &away).await?;
+    let (code, report) = json_of(&world, "status", &away).await?;
     ensure!(code == Some(3) && report["well"].is_null(), "{code:?}: {report:#}");
 
     let pause = world.launch("worker", &["pause", "--reason", "a test"]).finish().await?;
     ensure!(pause.code == Some(0), "{}", pause.text);
     let gone = address(&worker);
-    worker.terminate().await?;
-    let (code, report) = status(&world, &["--admin", &gone]).await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    let (code, report) = json_of(&world, "status", &["--admin", &gone]).await?;
     ensure!(code == Some(1) && report["well"] == false, "{code:?}: {report:#}");
     ensure_finds(&report, &["paused by command: a test"])?;
     ensure_finds(&report, &["has no members"])?;
     ensure_finds(&report, &["does not answer", &gone])?;
     let text = world.launch("worker", &["status"]).finish().await?.text;
     ensure!(text.contains("NOT WELL") && text.contains("not well"), "{text}");
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

@@ -8,10 +8,10 @@ use anyhow::Result;
 use ljwx_tests::clients::prometheus::Prometheus;
 use ljwx_tests::fakes::wechat::{Effect, Endpoint, Fault};
 use ljwx_tests::stack::wait::{eventually, pass};
-use ljwx_tests::stack::world::World;
 
 use super::scenarios::Proved;
 use super::watched::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
+use crate::support::world;
 
 /// Rules in the form of a rules file. The tenant has no account for the channel of the second.
 const RULES: &str = "\
@@ -42,8 +42,7 @@ const REJECTS_BYTES_PER_S: &str = "50000";
 /// There are no rules, half of the items are rejected, messages are rejected or too late, an alert
 /// has no recipient, and then no readings arrive.
 pub async fn nobody_notices() -> Result<Proved> {
-    let world = World::shared("opunseen").await?;
-    world.migrate().await?;
+    let world = world("opunseen").await?;
     let rules = world.logs.join("rules.yaml");
     std::fs::write(&rules, "[]\n")?;
     let path = rules.display().to_string();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
-use ljwx_tests::clients::jaeger::{self, Trace};
+use ljwx_tests::clients::jaeger::{self, Trace, trace};
 use ljwx_tests::clients::kafka;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
@@ -23,31 +23,16 @@ const SLOW_BATCH: Duration = Duration::from_millis(1500);
 /// The bits of a source that hold the offset. The partition is above them.
 const OFFSET_BITS: i64 = 40;
 
-fn jaeger_url(world: &World) -> Result<&str> {
-    world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
-}
-
 /// Waits for the trace that `find` chooses among the results of a search.
 async fn search(
     world: &World,
     asked: &[(&str, &str)],
     find: impl Fn(&Trace) -> bool,
 ) -> Result<Trace> {
-    let (url, find) = (jaeger_url(world)?, &find);
+    let (url, find) = (jaeger::url(world)?, &find);
     eventually(SOON, &format!("a trace for {asked:?}"), || async move {
         let found = jaeger::search(url, asked).await?;
         Ok(found.into_iter().find(|trace| find(trace)))
-    })
-    .await
-}
-
-async fn trace(world: &World, id: &str, holds: impl Fn(&Trace) -> bool) -> Result<Trace> {
-    let (url, holds) = (jaeger_url(world)?, &holds);
-    eventually(SOON, &format!("trace {id}"), || async move {
-        let found = jaeger::trace(url, id).await?.context("Jaeger does not know it")?;
-        let names: Vec<_> = found.spans.iter().map(|span| span.name.clone()).collect();
-        ensure!(holds(&found), "it has only {names:?}");
-        Ok(Some(found))
     })
     .await
 }
@@ -97,6 +82,13 @@ async fn from_a_slow_batch_to_its_readings() -> Result<()> {
     let body = json!({ "data": items }).to_string();
     let answer = http::post(&watched.gateway.url("/upload_health_data"), body).await?;
     ensure!(answer.status == 200, "{}", answer.text);
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE db = DATABASE() AND id <> CONNECTION_ID() \
+                   AND info LIKE 'SELECT % INTO @counted_from,%'";
+    eventually(SOON, "a batch waits for the ledger", || async {
+        Ok((world.database.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
     pass(SLOW_BATCH).await;
     lock.release().await?;
     let process = format!("process {}", world.readings_topic);
@@ -131,7 +123,7 @@ async fn from_an_alert_to_the_reading_that_caused_it() -> Result<()> {
     watched.measure(1, &[130, 131, 132]).await?;
     let alert = "SELECT a.health_id, a.dedup_key, o.traceparent FROM t_alert_info a \
                  JOIN t_alert_outbox o ON o.episode_key = a.dedup_key WHERE o.state = 'sent'";
-    let row = eventually(SOON, "an alert that was told", || async {
+    let row = eventually(SOON, "a notified alert", || async {
         Ok(world.database.rows(alert).await?.into_iter().next())
     })
     .await?;
@@ -212,7 +204,7 @@ async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<(
         .await?;
     let plain = format!("process {}", world.readings_topic);
     let asked = [("service", "worker"), ("operation", plain.as_str())];
-    let traces = jaeger::search(jaeger_url(world)?, &asked).await?;
+    let traces = jaeger::search(jaeger::url(world)?, &asked).await?;
     ensure!(traces.is_empty(), "what nobody asks about is not recorded");
     watched.end().await
 }
@@ -234,15 +226,22 @@ async fn a_collector_that_never_answers_costs_nothing_but_counted_spans() -> Res
         Ok((lost > 0.0).then_some(()))
     })
     .await?;
-    let acknowledged = load.acknowledged();
-    ensure!(acknowledged > 100, "only {acknowledged} readings were acknowledged");
+    let acknowledged = eventually(SOON, "readings are acknowledged all the same", || async {
+        let acknowledged = load.acknowledged();
+        Ok((acknowledged > 100).then_some(acknowledged))
+    })
+    .await?;
     drop(load);
     eventually(SOON, "all of it is stored", || async {
         Ok((watched.world.lag().await? == 0).then_some(()))
     })
     .await?;
-    let stored = watched.worker.metric("readings_total", "outcome=\"stored\"").await?;
-    let merged = watched.worker.metric("readings_total", "outcome=\"merged\"").await?;
-    ensure!(stored + merged >= acknowledged as f64, "{stored} stored, {merged} merged");
+    eventually(SOON, "all of it is counted", || async {
+        let stored = watched.worker.metric("readings_total", "outcome=\"stored\"").await?;
+        let merged = watched.worker.metric("readings_total", "outcome=\"merged\"").await?;
+        ensure!(stored + merged >= acknowledged as f64, "{stored} stored, {merged} merged");
+        Ok(Some(()))
+    })
+    .await?;
     watched.end().await
 }

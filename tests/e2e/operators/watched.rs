@@ -19,7 +19,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::support;
+use crate::support::{self, world};
 
 /// The longest that a step without a time limit of its own may take.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -44,8 +44,7 @@ impl Watched {
     /// Starts one replica of each service in a new world. `adapt` may change how each service is
     /// started.
     pub(super) async fn start(name: &str, adapt: impl Fn(Launch) -> Launch) -> Result<Self> {
-        let world = World::shared(name).await?;
-        world.migrate().await?;
+        let world = world(name).await?;
         Self::start_in(world, adapt).await
     }
 
@@ -88,11 +87,8 @@ impl Watched {
     }
 
     pub(super) async fn end(self) -> Result<()> {
-        self.gateway.terminate().await?;
-        self.worker.terminate().await?;
-        self.alerter.terminate().await?;
         drop(self.prometheus);
-        self.world.finish().await
+        support::finish(self.world, [self.gateway, self.worker, self.alerter]).await
     }
 }
 

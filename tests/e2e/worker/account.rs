@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::dlq::health_says;
 use crate::support::{
-    AT, CAUGHT_UP_WITHIN, SOON, audit, codes, ensure_holds, finish, judged, letters, pipeline,
+    AT, CAUGHT_UP_WITHIN, SOON, audit, codes, ensure_holds, evaluated, finish, letters, pipeline,
     send, settled, totals,
 };
 
@@ -43,7 +43,7 @@ async fn a_worker_and_an_alerter_never_share_a_group() -> Result<()> {
         send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81, 82]).await?;
     }
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let intruder = world.alerter(&wechat).env("ALERTER_GROUP", &world.worker_group);
     ensure_refused(intruder, "Set ALERTER_GROUP to a name that no other").await?;
     let intruder = world.worker().env("WORKER_GROUP", &world.alerter_group);
@@ -56,7 +56,7 @@ async fn a_worker_and_an_alerter_never_share_a_group() -> Result<()> {
         send(&gateway, &world.device(number), "2025-09-02 16:10", &[80, 81, 82]).await?;
     }
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["stored"] == 60 && report["totals"]["processed"] == 0, "{report:#}");
     ensure!(alerter.terminate().await?.success(), "the alerter ends well");
@@ -77,6 +77,8 @@ async fn a_group_without_a_dead_letter_topic_says_so_at_its_start_and_waits_only
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
     health_says(&worker, Some(&format!("topic {topic} does not exist"))).await?;
+    let named = format!("NOT WELL group {} has no dead-letter topic", world.worker_group);
+    ensure_refused(world.launch("worker", &["status"]), &named).await?;
     let beside = (1..).find(|number| partition_of(world.device(*number).as_bytes(), 2) == 1);
     let beside = world.device(beside.context("no device is in the other partition")?);
     send(&gateway, &beside, AT, &[80, 81]).await?;
@@ -208,7 +210,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
         .await?;
     publish(&world, 1, 0, 99).await?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     world.database.execute(&format!("{table} INT NULL")).await?;
     ensure!(gateway.terminate().await?.success(), "the gateway ends well");
 
@@ -222,6 +224,8 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     ensure_refused(world.worker(), WAY_OUT).await?;
     ensure_refused(world.alerter(&wechat), WAY_OUT).await?;
     ensure_refused(world.launch("worker", &["offsets"]), WAY_OUT).await?;
+    let wrong = format!("NOT WELL group {}: topic {topic} was deleted", world.worker_group);
+    ensure_refused(world.launch("worker", &["status"]), &wrong).await?;
     let (code, report) = audit(&world, &[]).await?;
     ensure!(code == Some(1) && codes(&report, "failure") == ["other_topic"], "{report:#}");
 
@@ -230,7 +234,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     let (gateway, worker, alerter) =
         tokio::try_join!(world.gateway().start(), worker.start(), alerter.start())?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure!(positions(&world).await? == [490, 490], "{:?}", positions(&world).await?);
     let stored = "SELECT COUNT(*) FROM t_user_health_data WHERE id >= 100";
     ensure!(world.database.number(stored).await? == 390, "not all of the new topic is stored");
@@ -243,7 +247,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     // Recreate it a second time, with fewer records than their positions: the services must see
     // another topic and skip no gap.
     ensure!(gateway.terminate().await?.success(), "the gateway ends well");
-    judged(&world).await?;
+    evaluated(&world).await?;
     kafka::remake_topic(brokers, topic, 1).await?;
     publish(&world, 3, 0, 10).await?;
     ensure_ends(worker).await?;
@@ -253,7 +257,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     let (gateway, worker, alerter) =
         tokio::try_join!(world.gateway().start(), worker.start(), alerter.start())?;
     settled(&world).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     ensure!(positions(&world).await? == [502, 502], "{:?}", positions(&world).await?);
     let report = ensure_holds(&world, &["--device", &world.device(3)]).await?;
     ensure!(report["readings"]["stored"] == 10, "{report:#}");
@@ -280,9 +284,18 @@ async fn each_group_goes_on_behind_the_greatest_position_of_any() -> Result<()> 
     ensure!(worker.terminate().await?.success(), "the worker ends well");
     let before = world.database.ledger(&world.worker_group).await?;
     let base = before.iter().map(|row| row.next_offset).max().context("a position")?;
-    kafka::remake_topic(&world.stack.kafka_brokers, &world.readings_topic, 2).await?;
-    let accepted = world.launch("worker", &["migrate", "--accept-topic"]).finish().await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    kafka::remove_topics(brokers, topic).await?;
+    eventually(SOON, "the topic is gone", || async {
+        Ok(kafka::topic_names(brokers, topic).await?.is_empty().then_some(()))
+    })
+    .await?;
+    // Not the number with which the topic was accepted.
+    let accepted = world.launch("worker", &["migrate", "--accept-topic"]).env("PARTITIONS", "1");
+    let accepted = accepted.finish().await?;
     ensure!(accepted.code == Some(0), "{}", accepted.text);
+    let partitions = kafka::watermarks(brokers, topic).await?.len();
+    ensure!(partitions == 2, "{partitions} partitions: {}", accepted.text);
     for (before, after) in before.iter().zip(world.database.ledger(&world.worker_group).await?) {
         let distance = base - before.next_offset;
         ensure!(after.next_offset == base && after.balances(), "{after:?}");

@@ -54,6 +54,8 @@ async fn a_healthy_run_holds_in_every_view() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_to_the_ledger_is_found() -> Result<()> {
     let (world, gateway, worker) = used("ledger").await?;
+    // A worker would claim a partition again whose row is moved.
+    ensure!(worker.terminate().await?.success(), "the worker failed");
     let partition = partition_of(&world, 1).await?;
     let row = format!("consumer_group = '{}' AND `partition` = {partition}", world.worker_group);
     // The first record of partition 0 has the id 0. Its row counts as the workers' only if the
@@ -119,7 +121,7 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
         }
     }
     ensure_holds(&world, &["--full"]).await?;
-    finish(world, [gateway, worker]).await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

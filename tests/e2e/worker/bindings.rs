@@ -1,6 +1,8 @@
 //! The worker takes ids that a reading does not carry from the platform's tables, and never loses a
 //! reading for them.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::process::Service;
@@ -8,6 +10,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
+use super::sharing::each_owns_a_part;
 use crate::support::{SOON, finish, pipeline, settled};
 
 /// The platform's tables, with the columns that matter. Their flags are of different types on the
@@ -67,6 +70,21 @@ async fn ids(world: &World, device: &str) -> Result<Vec<String>> {
     Ok(rows.into_iter().flatten().map(Option::unwrap_or_default).collect())
 }
 
+/// Waits until a device's hash has this value. Returns the hash.
+async fn shown(
+    world: &World,
+    device: &str,
+    field: &str,
+    value: &str,
+) -> Result<HashMap<String, String>> {
+    eventually(SOON, &format!("{field} is {value} in Redis"), || async {
+        let hash = world.cache.newest(device).await?;
+        ensure!(hash.get(field).map(String::as_str) == Some(value), "{hash:?}");
+        Ok(Some(hash))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_without_ids_gets_those_of_its_device_and_its_own_ids_win() -> Result<()> {
     let (world, gateway, worker) = pipeline("bound").await?;
@@ -99,17 +117,32 @@ async fn a_reading_without_ids_gets_those_of_its_device_and_its_own_ids_win() ->
     let daily =
         world.database.row("SELECT user_id, customer_id FROM t_user_health_data_daily").await?;
     ensure!(daily == [Some("8".into()), Some("11".into())], "{daily:?}");
-    let shown = world.cache.newest(&alone).await?;
-    ensure!(shown.get("customerId").map(String::as_str) == Some("11"), "{shown:?}");
+    shown(&world, &alone, "customerId", "11").await?;
     // The device's own ids stay, whatever its binding: a binding only fills missing ids.
     send(&gateway, &device, 2, json!({"heart_rate": 81})).await?;
     send(&gateway, &device, 0, json!({"userId": 9})).await?;
     settled(&world).await?;
     let found = ids(&world, &device).await?;
     ensure!(found == ["9 22 11", "6 99 11", "1 2 3"], "{found:?}");
-    let shown = world.cache.newest(&device).await?;
-    ensure!(shown.get("userId").map(String::as_str) == Some("1"), "{shown:?}");
+    let hash = shown(&world, &device, "heart_rate", "81").await?;
+    ensure!(hash.get("userId").map(String::as_str) == Some("1"), "{hash:?}");
     finish(world, [gateway, worker]).await
+}
+
+/// Sends readings of a device until one gets the ids of its binding.
+async fn noticed(world: &World, gateway: &Service, device: &str) -> Result<()> {
+    let mut second = 0;
+    while !ids(world, device).await?.contains(&"5 22 11".to_owned()) {
+        second += 1;
+        ensure!(second < 60, "the binding was never noticed");
+        send(gateway, device, second, json!({"heart_rate": 80})).await?;
+        eventually(SOON, "one more row", || async {
+            Ok((ids(world, device).await?.len() > second as usize).then_some(()))
+        })
+        .await?;
+        ljwx_tests::stack::wait::pass(std::time::Duration::from_secs(1)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,21 +152,72 @@ async fn missing_tables_and_unknown_devices_cost_no_reading() -> Result<()> {
     send(&gateway, &device, 0, json!({"heart_rate": 80})).await?;
     settled(&world).await?;
     ensure!(ids(&world, &device).await? == ["- - 0"]);
-    let unbound = worker.metric("readings_unbound_total", "").await?;
-    ensure!(unbound == 1.0, "{unbound} unbound");
+    eventually(SOON, "the reading is counted", || async {
+        let unbound = worker.metric("readings_unbound_total", "").await?;
+        ensure!(unbound == 1.0, "{unbound} unbound");
+        Ok(Some(()))
+    })
+    .await?;
     // The worker notices a new binding once the device has been cached as unknown for long enough.
     platform(&world).await?;
     bind(&world, 5, &device, 22, "2025-01-01 00:00:00").await?;
-    let mut second = 0;
-    while !ids(&world, &device).await?.contains(&"5 22 11".to_owned()) {
-        second += 1;
-        ensure!(second < 60, "the binding was never noticed");
-        send(&gateway, &device, second, json!({"heart_rate": 80})).await?;
-        eventually(SOON, "one more row", || async {
-            Ok((ids(&world, &device).await?.len() > second as usize).then_some(()))
-        })
-        .await?;
-        ljwx_tests::stack::wait::pass(std::time::Duration::from_secs(1)).await;
-    }
+    noticed(&world, &gateway, &device).await?;
     finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_whose_table_was_renamed_costs_no_reading() -> Result<()> {
+    let (world, gateway, worker) = pipeline("brokenview").await?;
+    platform(&world).await?;
+    for statement in [
+        "RENAME TABLE sys_user TO users",
+        "CREATE VIEW sys_user AS SELECT * FROM users",
+        "RENAME TABLE users TO users_before",
+    ] {
+        world.database.execute(statement).await?;
+    }
+    send(&gateway, &world.device(1), 0, json!({"heart_rate": 80})).await?;
+    settled(&world).await?;
+    ensure!(ids(&world, &world.device(1)).await? == ["- - 0"]);
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_an_organisation_is_soon_looked_up_again() -> Result<()> {
+    let (world, gateway, worker) = pipeline("incomplete").await?;
+    platform(&world).await?;
+    let device = world.device(1);
+    let user = format!("INSERT INTO sys_user (id, device_sn) VALUES (5, '{device}')");
+    world.database.execute(&user).await?;
+    send(&gateway, &device, 0, json!({"heart_rate": 80})).await?;
+    settled(&world).await?;
+    ensure!(ids(&world, &device).await? == ["5 - 0"]);
+    world.database.execute("INSERT INTO sys_user_org (user_id, org_id) VALUES (5, 22)").await?;
+    noticed(&world, &gateway, &device).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_takes_over_partitions_looks_bindings_up_again() -> Result<()> {
+    let world = World::shared("rebound").await?.with_partitions(2);
+    world.migrate().await?;
+    let (gateway, first) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
+    platform(&world).await?;
+    let device = world.device(1);
+    bind(&world, 5, &device, 22, "2025-01-01 00:00:00").await?;
+    send(&gateway, &device, 0, json!({"heart_rate": 80})).await?;
+    settled(&world).await?;
+    bind(&world, 6, &device, 11, "2025-02-01 00:00:00").await?;
+    let second = world.worker().start().await?;
+    each_owns_a_part([&first, &second]).await?;
+    second.terminate().await?;
+    eventually(SOON, "the first worker owns both partitions again", || async {
+        Ok((first.metric("consumer_partitions_owned", "").await? == 2.0).then_some(()))
+    })
+    .await?;
+    send(&gateway, &device, 1, json!({"heart_rate": 80})).await?;
+    settled(&world).await?;
+    let found = ids(&world, &device).await?;
+    ensure!(found == ["5 22 11", "6 11 11"], "{found:?}");
+    finish(world, [gateway, first]).await
 }

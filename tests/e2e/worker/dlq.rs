@@ -90,8 +90,8 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     let run = async |rest: &[&str]| dlq(&world, &[&rejects, rest].concat()).await;
     says(&run(&["list"]).await?, "2 record(s)")?;
     says(&run(&["list", "--class", "missing_device_sn"]).await?, "1 record(s)")?;
-    let told = run(&["replay"]).await?;
-    says(&told, "0 reading(s) sent, 1 record(s) still unreadable")?;
+    let printed = run(&["replay"]).await?;
+    says(&printed, "0 reading(s) sent, 1 record(s) still unreadable")?;
     says(&run(&["--class", "field_dropped", "replay"]).await?, "1 reading(s) sent")?;
     settled(&world).await?;
     // The time that was missing is derived as it was before, so the replay is the same reading.
@@ -178,16 +178,16 @@ async fn a_filtered_replay_leaves_the_other_letters_to_the_next_replay() -> Resu
 
     let of_first: [&str; 3] = ["--device", &first, "replay"];
     let plain = format!("position {}.replay", world.worker_group);
-    let told = dlq(&world, &of_first).await?;
-    says(&told, "1 reading(s) sent")?;
-    says(&told, &format!("{plain}."))?;
+    let printed = dlq(&world, &of_first).await?;
+    says(&printed, "1 reading(s) sent")?;
+    says(&printed, &format!("{plain}."))?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (1, letters), "{:?}", totals(&world).await?);
     says(&dlq(&world, &of_first).await?, "0 reading(s) sent")?;
 
-    let told = dlq(&world, &["replay"]).await?;
-    says(&told, &format!("{letters} reading(s) sent"))?;
-    says(&told, &format!("{plain}\n"))?;
+    let printed = dlq(&world, &["replay"]).await?;
+    says(&printed, &format!("{letters} reading(s) sent"))?;
+    says(&printed, &format!("{plain}\n"))?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (letters, letters), "{:?}", totals(&world).await?);
     says(&dlq(&world, &["replay"]).await?, "0 reading(s) sent")?;
@@ -210,15 +210,15 @@ async fn a_dropped_field_is_replayed_only_if_named() -> Result<()> {
     settled(&world).await?;
     ensure!(totals(&world).await? == (1, 0), "{:?}", totals(&world).await?);
     let run = async |rest: &[&str]| dlq(&world, &[&["--topic", "rejects"], rest].concat()).await;
-    let told = run(&["replay"]).await?;
-    says(&told, "0 reading(s) sent, 0 record(s) still unreadable")?;
+    let printed = run(&["replay"]).await?;
+    says(&printed, "0 reading(s) sent, 0 record(s) still unreadable")?;
     says(
-        &told,
+        &printed,
         "1 record(s) kept only for a cut field, skipped: --class field_dropped sends them",
     )?;
-    let told = run(&["--class", "field_dropped", "replay"]).await?;
-    says(&told, "1 reading(s) sent")?;
-    ensure!(!told.contains("skipped"), "{told}");
+    let printed = run(&["--class", "field_dropped", "replay"]).await?;
+    says(&printed, "1 reading(s) sent")?;
+    ensure!(!printed.contains("skipped"), "{printed}");
     settled(&world).await?;
     let deliveries = world.database.number("SELECT deliveries FROM t_user_health_data").await?;
     ensure!(totals(&world).await? == (1, 0) && deliveries == 2, "{deliveries} deliveries");
@@ -318,8 +318,8 @@ async fn a_record_of_any_size_is_dead_lettered_whole_or_cut_and_says_which() -> 
     ensure!(cut.header("dlq.source.topic").as_deref() == Some(&*world.readings_topic), "the topic");
     let metrics = http::get(&worker.admin("/metrics")).await?.text;
     ensure!(metrics.contains("dead_letters_altered_total{how=\"cut\"} 1"), "{metrics}");
-    let told = dlq(&world, &["replay", "--dry-run"]).await?;
-    says(&told, "1 reading(s) would be sent, 1 record(s) still unreadable")?;
+    let printed = dlq(&world, &["replay", "--dry-run"]).await?;
+    says(&printed, "1 reading(s) would be sent, 1 record(s) still unreadable")?;
 
     // A record that the dead-letter topic rejects altogether waits. Health reports it, and other
     // partitions continue.

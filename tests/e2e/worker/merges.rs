@@ -14,6 +14,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
+use crate::support::{settled_within, world};
+
 /// Devices, each a case of its own.
 const CASES: usize = 10_000;
 
@@ -180,20 +182,12 @@ fn deliveries_of(records: &[kafka::Record], device: &str) -> Vec<String> {
         .collect()
 }
 
-async fn passed(world: &World) -> Result<()> {
-    eventually(PASSED_WITHIN, "the workers pass every record", || async {
-        Ok((world.lag().await? == 0).then_some(()))
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn any_order_any_cut_and_any_replay_end_in_the_rows_of_a_plain_model() -> Result<()> {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let world = World::shared("merges").await?;
-    world.migrate().await?;
+    let world = world("merges").await?;
     let mut readings = Vec::new();
     for case in 0..CASES {
         let device = world.device(case);
@@ -217,14 +211,14 @@ async fn any_order_any_cut_and_any_replay_end_in_the_rows_of_a_plain_model() -> 
     .await?;
     first.kill().await?;
     let second = sized(rng.random_range(200..800)).start().await?;
-    passed(&world).await?;
-    second.terminate().await?;
+    settled_within(&world, PASSED_WITHIN).await?;
+    ensure!(second.terminate().await?.success(), "the second worker failed");
     compare(&found(&world).await?, &expected, 1, &records)?;
     let moved = world.launch("worker", &["offsets", "--to-start", "--execute"]).finish().await?;
     ensure!(moved.code == Some(0), "{}", moved.text);
     let third = sized(500).start().await?;
-    passed(&world).await?;
-    third.terminate().await?;
+    settled_within(&world, PASSED_WITHIN).await?;
+    ensure!(third.terminate().await?.success(), "the third worker failed");
     compare(&found(&world).await?, &expected, 2, &records)?;
     world.finish().await
 }

@@ -1,14 +1,20 @@
 //! The months of the main table: added beside transactions that read it, and counted after their
 //! retention.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::stack::accounts::Account;
+use ljwx_tests::stack::moved_clock::MovedClock;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::{TIME_ZONE, World};
+use ljwx_tests::stack::world::TIME_ZONE;
 
-use crate::support::{AT, SOON, audit, ensure_holds, finish, pipeline, send, settled, used};
+use crate::support::{AT, SOON, audit, ensure_holds, finish, pipeline, send, settled, used, world};
+
+/// The longest that a month may take. The worker's pauses between attempts grow to a minute.
+const ADDED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Counts the months of the main table.
 const MONTHS: &str = "SELECT COUNT(*) FROM information_schema.PARTITIONS \
@@ -17,6 +23,9 @@ const MONTHS: &str = "SELECT COUNT(*) FROM information_schema.PARTITIONS \
 /// Counts the tables of expired months whose rows are not counted yet.
 const UNCOUNTED: &str = "SELECT COUNT(*) FROM information_schema.TABLES \
                          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE '%\\_expired\\_%'";
+
+/// Whether no worker maintains the months now.
+const IDLE: &str = "SELECT IS_FREE_LOCK(CONCAT('ljwx_months_', LEFT(SHA2(DATABASE(), 256), 40)))";
 
 /// Drops the last month, so that a worker has one to add. Returns how many months there were.
 async fn drop_last_month(database: &Database) -> Result<i64> {
@@ -31,7 +40,7 @@ async fn drop_last_month(database: &Database) -> Result<i64> {
 
 /// Waits until the main table has this many months.
 async fn has_months(database: &Database, months: i64) -> Result<()> {
-    eventually(SOON, "the month is there", || async {
+    eventually(ADDED_WITHIN, "the month is there", || async {
         Ok((database.number(MONTHS).await? == months).then_some(()))
     })
     .await
@@ -69,16 +78,19 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
     );
     reader.release().await?;
     has_months(&world.database, all).await?;
-    let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
-    ensure!(health.json["status"] == "healthy", "{}", health.text);
+    eventually(SOON, "the worker is healthy", || async {
+        let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        ensure!(health.json["status"] == "healthy", "{}", health.text);
+        Ok(Some(()))
+    })
+    .await?;
     ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_may_not_add_months_names_the_right_and_stores() -> Result<()> {
-    let world = World::shared("noddl").await?;
-    world.migrate().await?;
+    let world = world("noddl").await?;
     let all = drop_last_month(&world.database).await?;
     let rows_only = world.accounts.url(Account::Worker);
     let worker = world.worker().env("MAINTENANCE_MYSQL_URL", rows_only);
@@ -171,5 +183,28 @@ async fn readings_are_stored_while_an_expired_month_is_counted() -> Result<()> {
     .await?;
     ensure!(world.database.count("t_user_health_data").await? == 1, "the reading of today");
     ensure_holds(&world, &["--full"]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_drops_no_month_before_its_retention() -> Result<()> {
+    let (world, gateway, worker) = pipeline("monthsahead").await?;
+    let today = jiff::Timestamp::now().in_tz(TIME_ZONE)?.date();
+    send(&gateway, &world.device(1), AT, &[80, 81]).await?;
+    send(&gateway, &world.device(1), &format!("{today} 00:00"), &[82]).await?;
+    settled(&world).await?;
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    let clock = MovedClock::create(&world.logs.join("clock")).await?;
+    clock.set(100 * 24 * 3600)?;
+    let worker = clock.of(world.worker()).env("RETENTION_DAYS", "0").start().await?;
+    eventually(SOON, "the month past the retention is gone", || async {
+        let rows = world.database.count("t_user_health_data").await?;
+        let idle = world.database.number(IDLE).await? == 1;
+        Ok((rows < 3 && idle).then_some(()))
+    })
+    .await?;
+    let rows = world.database.count("t_user_health_data").await?;
+    ensure!(rows == 1, "{rows} rows: that of today is there");
+    ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }

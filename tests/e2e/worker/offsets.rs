@@ -7,7 +7,9 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::support::{SOON, audit, codes, ensure_holds, finish, partition_of, send, settled, used};
+use crate::support::{
+    SOON, audit, codes, ensure_holds, finish, partition_of, send, settled, used, world,
+};
 
 async fn offsets(world: &World, arguments: &[&str]) -> Result<Finished> {
     world.launch("worker", &[&["offsets"], arguments].concat()).finish().await
@@ -65,6 +67,22 @@ async fn what_is_passed_over_is_accounted_for_and_can_be_named() -> Result<()> {
     send(&gateway, &device, "2025-09-02 20:00", &[92]).await?;
     settled(&world).await?;
     ensure!(rows(&world).await?.len() == 21, "the two that were passed over stay out");
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_of_alerters_before_their_first_claim_keeps_the_count_of_rows() -> Result<()> {
+    let (world, gateway, worker) = used("unclaimed").await?;
+    ensure_holds(&world, &[]).await?;
+    let group = &world.alerter_group;
+    let moved = offsets(&world, &["--group", group, "--to-end", "--execute"]).await?;
+    ensure!(moved.code == Some(0) && moved.text.contains("moved "), "{}", moved.text);
+    ensure_holds(&world, &[]).await?;
+    // As the first claim of an alerter does.
+    let claimed =
+        format!("UPDATE ingest_progress SET kind = 'alerter' WHERE consumer_group = '{group}'");
+    world.database.execute(&claimed).await?;
     ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }
@@ -130,8 +148,7 @@ async fn a_position_outside_the_topic_holds_only_its_partition_and_names_the_way
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_workers_follow_a_forced_move_where_the_broker_assigns_too() -> Result<()> {
-    let world = World::shared("forced").await?;
-    world.migrate().await?;
+    let world = world("forced").await?;
     let worker = world.worker().env("GROUP_PROTOCOL", "consumer");
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     for number in 1..=6 {

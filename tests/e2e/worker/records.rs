@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
-use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::fleet::TENANT;
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
 use super::dlq::{dlq, says};
-use crate::support::{delivered, ensure_holds, finish, judged, letters, pipeline, settled, totals};
+use crate::support::{
+    delivered, ensure_holds, evaluated, finish, letters, pipeline, seeded, send_items, settled,
+    totals, world,
+};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
@@ -39,13 +38,6 @@ async fn put(world: &World, key: Option<&str>, value: Option<&[u8]>, schema: &st
     let headers = [("schema", schema.to_owned())];
     let key = key.map(str::as_bytes);
     kafka::produce_record(brokers, topic, PARTITION, key, value, &headers).await
-}
-
-async fn send(gateway: &Service, items: &[Value]) -> Result<()> {
-    let body = json!({ "data": items }).to_string();
-    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
-    ensure!(answer.json["details"]["success"] == items.len(), "{}", answer.text);
-    Ok(())
 }
 
 async fn shown(world: &World, device: &str, field: &str, value: &str) -> Result<()> {
@@ -111,6 +103,8 @@ async fn a_tombstone_is_listed_and_replayed_as_null() -> Result<()> {
     says(&listed, &format!("{device}  tombstone  replays 0  null  not a reading.v1"))?;
     says(&listed, "1 record(s)")?;
     says(&dlq(&world, &["show", "0", "0"]).await?, "\n\nnull")?;
+    let none = world.launch("worker", &["dlq", "show", "0", "9"]).finish().await?;
+    ensure!(none.code == Some(1) && !none.text.contains(&device), "{}", none.text);
     says(&dlq(&world, &["replay"]).await?, "1 reading(s) sent")?;
     settled(&world).await?;
     // It is no reading now either, so it comes back.
@@ -153,18 +147,18 @@ async fn a_reading_a_day_ahead_is_stored_and_silences_nobody() -> Result<()> {
         json!({"deviceSn": device, "heart_rate": rate, "timestamp": wall_time(at),
                "exerciseDailyData": document, "exerciseWeekData": document})
     };
-    send(&gateway, &[item(now + 23 * 3600, 99)]).await?;
+    send_items(&gateway, &[item(now + 23 * 3600, 99)]).await?;
     settled(&world).await?;
     let count = async |table: &str| world.database.count(table).await;
     ensure!(count("t_user_health_data").await? == 1, "it is a row of the main table");
     ensure!(count("t_user_health_data_daily").await? == 0, "it is the newest of no day");
     ensure!(count("t_user_health_data_weekly").await? == 0, "it is the newest of no week");
-    send(&gateway, &[item(now, 80)]).await?;
+    send_items(&gateway, &[item(now, 80)]).await?;
     settled(&world).await?;
     shown(&world, &device, "timestamp", &wall_time(now)).await?;
     // Repeat it now that Redis has a hash to compare with.
-    send(&gateway, &[item(now + 23 * 3600 + 1, 98)]).await?;
-    send(&gateway, &[item(now + 1, 81)]).await?;
+    send_items(&gateway, &[item(now + 23 * 3600 + 1, 98)]).await?;
+    send_items(&gateway, &[item(now + 1, 81)]).await?;
     settled(&world).await?;
     shown(&world, &device, "timestamp", &wall_time(now + 1)).await?;
     shown(&world, &device, "heart_rate", "81").await?;
@@ -196,7 +190,7 @@ async fn serial_numbers_that_differ_in_case_are_two_devices() -> Result<()> {
         json!({"deviceSn": device, "heart_rate": rate, "timestamp": "2025-09-02 16:09:00",
                "exerciseDailyData": document, "exerciseWeekData": document})
     };
-    send(&gateway, &[item(&upper, 80), item(&lower, 81)]).await?;
+    send_items(&gateway, &[item(&upper, 80), item(&lower, 81)]).await?;
     settled(&world).await?;
     for table in ["t_user_health_data", "t_user_health_data_daily", "t_user_health_data_weekly"] {
         ensure!(world.database.count(table).await? == 2, "{table}");
@@ -211,8 +205,7 @@ async fn serial_numbers_that_differ_in_case_are_two_devices() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_refused_reading_of_500_costs_the_others_nothing() -> Result<()> {
     const REFUSED: usize = 321;
-    let world = World::shared("one").await?;
-    world.migrate().await?;
+    let world = world("one").await?;
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
     let gateway = world.gateway().start().await?;
     let items: Vec<Value> = (0..500)
@@ -221,7 +214,7 @@ async fn one_refused_reading_of_500_costs_the_others_nothing() -> Result<()> {
                    "heart_rate": if number == REFUSED { 200 } else { 80 }})
         })
         .collect();
-    send(&gateway, &items).await?;
+    send_items(&gateway, &items).await?;
     // All readings are in the topic when the worker starts, so that they go into as few batches as
     // possible.
     let worker = world.worker().start().await?;
@@ -239,8 +232,7 @@ async fn one_refused_reading_of_500_costs_the_others_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_of_the_largest_size_are_stored_whole() -> Result<()> {
     const BODIES: i64 = 4;
-    let world = World::shared("largest").await?;
-    world.migrate().await?;
+    let world = world("largest").await?;
     let gateway = world.gateway().start().await?;
     for body in 0..BODIES {
         let item = |number: usize| {
@@ -251,7 +243,7 @@ async fn batches_of_the_largest_size_are_stored_whole() -> Result<()> {
                    "blood_pressure_diastolic": 80, "stress": 1, "step": 2, "distance": "820.0",
                    "calorie": "41230.0", "latitude": "22.5", "longitude": "114.0", "altitude": "12"})
         };
-        send(&gateway, &(0..1000).map(item).collect::<Vec<_>>()).await?;
+        send_items(&gateway, &(0..1000).map(item).collect::<Vec<_>>()).await?;
     }
     let worker = world.worker().env("BATCH_ROWS", "1000").env("BATCH_AGE", "5s").start().await?;
     settled(&world).await?;
@@ -266,11 +258,8 @@ async fn batches_of_the_largest_size_are_stored_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_of_every_codec_are_stored_and_judged() -> Result<()> {
-    let world = World::shared("codecs").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
+async fn batches_of_every_codec_are_stored_and_evaluated() -> Result<()> {
+    let (world, wechat) = seeded("codecs").await?;
     let (alerter, worker) =
         tokio::try_join!(world.alerter(&wechat).start(), world.worker().start())?;
     let start = jiff::Timestamp::now().as_second() - 300;
@@ -289,7 +278,7 @@ async fn batches_of_every_codec_are_stored_and_judged() -> Result<()> {
     }
     settled(&world).await?;
     delivered(&wechat, CODECS.len() as u64).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let stored = world.database.count("t_user_health_data").await?;
     ensure!(stored == 10 * CODECS.len() as i64, "{stored} rows");
     let alerts = world.database.count("t_alert_info").await?;

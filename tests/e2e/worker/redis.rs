@@ -12,7 +12,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::support::{finish, pipeline, settled};
+use crate::support::{finish, pipeline, send_items, settled};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
@@ -40,23 +40,19 @@ async fn send(world: &World, gateway: &Service, minute: u32, rate: i32) -> Resul
     send_items(gateway, &items).await
 }
 
-async fn send_items(gateway: &Service, items: &[Value]) -> Result<()> {
-    let body = json!({ "data": items }).to_string();
-    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
-    ensure!(answer.json["details"]["success"] == items.len(), "{}", answer.text);
-    Ok(())
-}
-
-/// Waits until every device's hash equals its newest row.
+/// Waits until every device's hash has the time and the heart rate of its newest row.
 async fn current(world: &World) -> Result<()> {
-    let sql = "SELECT device_sn, MAX(timestamp) FROM t_user_health_data GROUP BY device_sn";
+    let sql = "SELECT device_sn, timestamp, heart_rate FROM t_user_health_data AS newest \
+               WHERE timestamp = (SELECT MAX(timestamp) FROM t_user_health_data \
+               WHERE device_sn = newest.device_sn)";
     let rows = world.database.rows(sql).await?;
     ensure!(rows.len() >= DEVICES, "{} devices", rows.len());
     eventually(SOON, "every hash is the newest row", || async {
         for row in &rows {
-            let [Some(device), Some(time)] = &row[..] else { continue };
-            let shown = world.cache.newest_time(device).await?;
-            ensure!(shown.as_ref() == Some(time), "{device}: {shown:?} instead of {time}");
+            let [Some(device), time, rate] = &row[..] else { continue };
+            let hash = world.cache.newest(device).await?;
+            let shown = (hash.get("timestamp"), hash.get("heart_rate"));
+            ensure!(shown == (time.as_ref(), rate.as_ref()), "{shown:?} instead of {row:?}");
         }
         Ok(Some(()))
     })
@@ -193,7 +189,7 @@ async fn an_evicted_hash_is_filled_with_the_newest_not_with_what_comes_next() ->
     current(&world).await?;
     let hash = world.cache.newest(&device).await?;
     ensure!(hash.get("heart_rate").map(String::as_str) == Some("90"), "{hash:?}");
-    ensure!(world.cache.expires_in(&device).await?.is_none(), "hashes stay unless told otherwise");
+    ensure!(world.cache.expires_in(&device).await?.is_none(), "hashes stay unless set otherwise");
     finish(world, [gateway, worker]).await
 }
 
@@ -328,17 +324,18 @@ async fn a_redis_that_refuses_writes_is_said_so_and_is_current_afterwards() -> R
         })
         .await
     };
-    for (setting, refusing, taking, why) in
-        [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")]
-    {
+    for (setting, why) in [("maxmemory", "OOM"), ("min-replicas-to-write", "NOREPLICAS")] {
         says(None).await?;
-        world.cache.configure(setting, refusing).await?;
-        // No device sends: the heartbeat of the generation key finds the fault.
-        let said = says(Some(why)).await;
-        send(&world, &gateway, 2, 80).await?;
-        settled(&world).await?;
-        world.cache.configure(setting, taking).await?;
-        said?;
+        world.cache.configure(setting, "1").await?;
+        let refused = async {
+            // No device sends: the heartbeat of the generation key finds the fault.
+            says(Some(why)).await?;
+            send(&world, &gateway, 2, 80).await?;
+            settled(&world).await
+        }
+        .await;
+        world.cache.configure(setting, "0").await?;
+        refused?;
     }
     says(None).await?;
     current(&world).await?;

@@ -13,7 +13,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use crate::support::{
-    SOON, ensure_holds, finish, judge, last_release_of, letters, pipeline, settled,
+    SOON, ensure_holds, finish, judge, last_release_of, letters, pipeline, settled, world,
 };
 
 /// The longest load of a rollout. It ends with the rollout.
@@ -33,8 +33,7 @@ async fn two_workers_share_as_well_where_the_broker_assigns() -> Result<()> {
 }
 
 async fn shared_by_two(name: &str, protocol: &str) -> Result<()> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let worker = || world.worker().env("GROUP_PROTOCOL", protocol).start();
     let (gateway, first) = tokio::try_join!(world.gateway().start(), worker())?;
     let second = worker().await?;
@@ -56,11 +55,10 @@ async fn shared_by_two(name: &str, protocol: &str) -> Result<()> {
             worker.name()
         );
     }
-    second.terminate().await?;
-    finish(world, [gateway, first]).await
+    finish(world, [gateway, second, first]).await
 }
 
-async fn each_owns_a_part(workers: [&Service; 2]) -> Result<()> {
+pub(super) async fn each_owns_a_part(workers: [&Service; 2]) -> Result<()> {
     eventually(SOON, "each owns a part", || async {
         let owned = [
             workers[0].metric("consumer_partitions_owned", "").await?,
@@ -92,8 +90,7 @@ fn last_release(world: &World) -> Result<Launch> {
 /// Replaces a worker by one of the next version, again and again, under load. The tables are those of
 /// this version from the start.
 async fn rolled(name: &str, versions: &[fn(&World) -> Result<Launch>]) -> Result<()> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let [first, versions @ ..] = versions else { return Ok(()) };
     let first = first(&world)?;
     let (gateway, mut worker) = tokio::try_join!(world.gateway().start(), first.start())?;
@@ -165,7 +162,7 @@ async fn a_stretch_delivered_again_changes_no_value() -> Result<()> {
     };
     let report = fleet::run(&settings).await?;
     verdict::of(&world, &report.history, SOON).await?.into_result()?;
-    worker.terminate().await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
     let before = fingerprint(&world).await?;
     // Rewind the whole topic, as an operator does.
     world

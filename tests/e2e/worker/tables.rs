@@ -8,6 +8,7 @@ use ljwx_ledger::mysql::errors;
 use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::stack::accounts::Account;
 use ljwx_tests::stack::launch::Finished;
+use ljwx_tests::stack::moved_clock::MovedClock;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use sqlx::{Connection, Executor, MySqlConnection};
@@ -91,11 +92,11 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     ] {
         ensure!(refused.text.contains(said), "{said:?} is not in: {}", refused.text);
     }
-    let told = refused.text.match_indices("RENAME TABLE ");
-    let told: Vec<&str> =
-        told.filter_map(|(at, _)| refused.text[at..].split_inclusive(';').next()).collect();
-    ensure!(told.len() == 3, "{told:?}: {}", refused.text);
-    run_all(database, &told.concat()).await?;
+    let advice = refused.text.match_indices("RENAME TABLE ");
+    let advice: Vec<&str> =
+        advice.filter_map(|(at, _)| refused.text[at..].split_inclusive(';').next()).collect();
+    ensure!(advice.len() == 3, "{advice:?}: {}", refused.text);
+    run_all(database, &advice.concat()).await?;
 
     world.migrate().await?;
     for action in ["plan", "run", "compare"] {
@@ -131,8 +132,7 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     let named =
         "t_user_health_data_202509 is a table of this system: the monthly job has renamed it";
     ensure!(plan.code == Some(1) && plan.text.contains(named), "{:?}: {}", plan.code, plan.text);
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,9 +147,24 @@ async fn a_database_of_replaced_files_is_refused_untouched() -> Result<()> {
 
     let refused = world.launch("worker", &["migrate"]).finish().await?;
     ensure!(refused.code == Some(1), "{:?}: {}", refused.code, refused.text);
-    let told = "Run `worker migrate` in a new database";
-    ensure!(refused.text.contains(told), "{told:?} is not in: {}", refused.text);
+    let advice = "Run `worker migrate` in a new database";
+    ensure!(refused.text.contains(advice), "{advice:?} is not in: {}", refused.text);
     ensure!(made(database).await? == before, "something was altered: {}", refused.text);
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_that_were_interrupted_are_repeated() -> Result<()> {
+    let world = World::shared("interrupted").await?;
+    let database = &world.database;
+    world.migrate().await?;
+    let before = made(database).await?;
+    // As if each had been killed behind its last statement.
+    database.execute("UPDATE _sqlx_migrations SET success = FALSE").await?;
+    world.migrate().await?;
+    ensure!(made(database).await? == before, "something was altered");
+    ensure!(database.count("_sqlx_migrations WHERE success").await? > 10, "not all are recorded");
+    ensure!(database.count("_sqlx_migrations WHERE NOT success").await? == 0, "some are not");
     world.finish().await
 }
 
@@ -186,8 +201,44 @@ async fn daily_and_weekly_documents_past_their_retention_are_removed() -> Result
         })
         .await?;
     }
-    ensure!(worker.terminate().await?.success(), "the worker failed");
-    world.finish().await
+    finish(world, [worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_stay_that_are_too_old_by_one_clock_alone() -> Result<()> {
+    let world = World::shared("documentclock").await?;
+    let database = &world.database;
+    world.migrate().await?;
+    let tables =
+        [("t_user_health_data_daily", "date"), ("t_user_health_data_weekly", "week_start")];
+    for (table, column) in tables {
+        database
+            .execute(&format!(
+                "INSERT INTO {table} (device_sn, {column}) VALUES \
+                 ('D1', CURRENT_DATE - INTERVAL 400 DAY), ('D1', CURRENT_DATE - INTERVAL 150 DAY)"
+            ))
+            .await?;
+    }
+    let clock = MovedClock::create(&world.logs.join("clock")).await?;
+    clock.set(-200 * 24 * 3600)?;
+    let worker = clock
+        .of(world.worker())
+        .env("DAILY_RETENTION_DAYS", "100")
+        .env("WEEKLY_RETENTION_DAYS", "100")
+        .start()
+        .await?;
+    for documents in ["daily documents", "weekly documents"] {
+        eventually(SOON, &format!("old {documents} are removed"), || async {
+            let output = worker.output();
+            let mut removals = output.lines().filter(|line| line.contains("old rows removed"));
+            Ok(removals.any(|line| line.contains(documents)).then_some(()))
+        })
+        .await?;
+    }
+    for (table, _) in tables {
+        ensure!(database.count(table).await? == 1, "{table}: the younger row is there");
+    }
+    finish(world, [worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, ensure_holds};
+use crate::support::{SOON, ensure_holds, finish};
 
 /// Long enough for several checks of the topic.
 const LOOKS: Duration = Duration::from_secs(6);
@@ -97,14 +97,18 @@ async fn markers_and_aborted_readings_are_no_lag_and_no_rows() -> Result<()> {
     producer.abort().await?;
     let worker = world.worker().start().await?;
     stored(&world, 5).await?;
+    producer.begin(0, &readings(&world, 7, 1)).await?;
+    producer.commit().await?;
+    stored(&world, 6).await?;
+    let warnings = worker.output().matches("offsets without a record skipped and counted").count();
+    ensure!(warnings == 1, "{warnings} warnings about the markers before the two readings");
     ensure!(worker.terminate().await?.success(), "the worker failed");
     let ledger = world.database.ledger(&world.worker_group).await?;
     ensure!(ledger.iter().all(ljwx_tests::clients::mysql::LedgerRow::balances), "{ledger:?}");
     let markers: i64 = ledger.iter().map(|row| row.skipped_gap).sum();
     let ends = kafka::watermarks(brokers, topic).await?;
     ensure!(markers > 0 && ends.len() == 2, "{markers} offsets without a reading in {ends:?}");
-    ensure!(alerter.terminate().await?.success(), "the alerter failed");
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 /// Longer than a worker may store nothing while readings wait.
@@ -123,6 +127,5 @@ async fn a_worker_whose_topic_ends_in_a_marker_stays_healthy_however_quiet_it_is
     pass(QUIET).await;
     let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
     ensure!(health.json["status"] == "healthy", "{}", health.text);
-    ensure!(worker.terminate().await?.success(), "the worker failed");
-    world.finish().await
+    finish(world, [worker]).await
 }

@@ -3,14 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
-use ljwx_tests::fakes::wechat::{FakeWechat, NURSE};
+use ljwx_tests::fakes::wechat::NURSE;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::support::{SOON, delivered, judged, measure, pipeline, settled};
+use crate::support::{
+    SOON, alerting, delivered, evaluated, finish, measure, pipeline, seeded, settled,
+};
 
 /// Runs `worker where` and returns its exit code and its output.
 async fn where_is(
@@ -116,8 +117,7 @@ async fn where_tells_what_became_of_each_reading() -> Result<()> {
     ensure!(worker.terminate().await?.success(), "the worker failed");
     post(&gateway, &waiting, &at, 80).await?;
     tells(&world, &waiting, &at, 0, &[" waits: ", "row: none"]).await?;
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
+    finish(world, [gateway]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,24 +156,17 @@ async fn where_says_which_part_is_unknown_and_goes_on() -> Result<()> {
     let wrong = world.launch("worker", &["where", "--device", "a b", "--at", "soon"]);
     let wrong = wrong.finish().await?;
     ensure!(wrong.code == Some(2), "{:?}: {}", wrong.code, wrong.text);
-    for service in [gateway, worker] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_names_the_alert_that_a_reading_opened_and_who_was_notified() -> Result<()> {
-    let world = World::shared("wherealert").await?;
-    world.migrate().await?;
-    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-    let wechat = FakeWechat::start().await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (world, wechat) = seeded("wherealert").await?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     let (device, end) = (world.device(1), jiff::Timestamp::now().as_second() - 300);
     measure(&gateway, &device, end, &[80, 130, 131, 132]).await?;
     delivered(&wechat, 1).await?;
-    judged(&world).await?;
+    evaluated(&world).await?;
     let notified = format!("of opened to openid:{NURSE}: sent");
     let lines = [
         "readings topic: 1 record",
@@ -186,8 +179,5 @@ async fn where_names_the_alert_that_a_reading_opened_and_who_was_notified() -> R
     // The reading before only came nearer to the episode.
     let lines = ["alerts: no alert was opened or changed at this time"];
     tells(&world, &device, &wall_time(end - 15), 0, &lines).await?;
-    for service in [gateway, alerter] {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

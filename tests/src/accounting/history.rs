@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// The client's knowledge about a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Answered {
     /// The whole body was rejected for good (4xx): the reading must not be stored.
     Refused,
     /// No answer, or an answer that asks to send again (5xx): the reading may be stored, once.
@@ -19,7 +19,7 @@ pub enum Told {
 pub struct History {
     /// Readings by device and by time of measurement in epoch seconds: each serial number is stored
     /// once.
-    devices: HashMap<String, HashMap<i64, Told>>,
+    devices: HashMap<String, HashMap<i64, Answered>>,
     rejected: u64,
     rejected_unknown: u64,
     others: bool,
@@ -32,17 +32,19 @@ const SURPRISES_MAX: usize = 20;
 
 impl History {
     /// Records what an answer means for one reading of its body.
-    pub fn note(&mut self, device: &str, at: i64, told: Told) {
+    pub fn note(&mut self, device: &str, at: i64, answered: Answered) {
         let known = match self.devices.get_mut(device) {
-            Some(times) => times.entry(at).or_insert(told),
-            None => self.devices.entry(device.to_owned()).or_default().entry(at).or_insert(told),
+            Some(times) => times.entry(at).or_insert(answered),
+            None => {
+                self.devices.entry(device.to_owned()).or_default().entry(at).or_insert(answered)
+            }
         };
         // An acknowledgement stays, whatever a later attempt gets. A rejection does not settle an
         // earlier attempt without an answer.
-        *known = match (*known, told) {
-            (Told::Acknowledged, _) | (_, Told::Acknowledged) => Told::Acknowledged,
-            (Told::Refused, Told::Refused) => Told::Refused,
-            _ => Told::Unknown,
+        *known = match (*known, answered) {
+            (Answered::Acknowledged, _) | (_, Answered::Acknowledged) => Answered::Acknowledged,
+            (Answered::Refused, Answered::Refused) => Answered::Refused,
+            _ => Answered::Unknown,
         };
     }
 
@@ -77,8 +79,8 @@ impl History {
     /// Adds the history of other clients.
     pub fn absorb(&mut self, other: Self) {
         for (device, times) in other.devices {
-            for (at, told) in times {
-                self.note(&device, at, told);
+            for (at, answered) in times {
+                self.note(&device, at, answered);
             }
         }
         self.rejected += other.rejected;
@@ -90,14 +92,15 @@ impl History {
     }
 
     /// Returns every device with its readings.
-    pub fn devices(&self) -> impl Iterator<Item = (&str, &HashMap<i64, Told>)> {
+    pub fn devices(&self) -> impl Iterator<Item = (&str, &HashMap<i64, Answered>)> {
         self.devices.iter().map(|(device, times)| (device.as_str(), times))
     }
 
     /// Returns the number of readings with this knowledge.
-    pub fn count(&self, told: Told) -> usize {
-        let of_device =
-            |times: &HashMap<i64, Told>| times.values().filter(|known| **known == told).count();
+    pub fn count(&self, answered: Answered) -> usize {
+        let of_device = |times: &HashMap<i64, Answered>| {
+            times.values().filter(|known| **known == answered).count()
+        };
         self.devices.values().map(of_device).sum()
     }
 
@@ -118,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_stands_and_doubt_outweighs_refusal() {
-        use Told::{Acknowledged, Refused, Unknown};
+        use Answered::{Acknowledged, Refused, Unknown};
         for (first, second, known) in [
             (Unknown, Acknowledged, Acknowledged),
             (Acknowledged, Unknown, Acknowledged),

@@ -6,13 +6,17 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, offset};
 
-use crate::accounting::history::{History, Told};
+use crate::accounting::history::{Answered, History};
 use crate::clients::{kafka, mysql};
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
 
 /// Most problems of one kind that are listed.
 const EXAMPLES_MAX: usize = 5;
+
+/// Least time limit of the wait for the workers: busy servers take seconds to answer, even if no
+/// record is left.
+const LAG_WITHIN_MIN: Duration = Duration::from_secs(30);
 
 /// The results of the comparison.
 #[derive(Debug, Default)]
@@ -48,7 +52,7 @@ impl Verdict {
 /// Waits until the workers have processed every record, then compares everything.
 pub async fn of(world: &World, history: &History, within: Duration) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
-    eventually(within, "the workers pass every record", || async {
+    eventually(within.max(LAG_WITHIN_MIN), "the workers pass every record", || async {
         Ok((world.lag().await? == 0).then_some(()))
     })
     .await?;
@@ -73,7 +77,7 @@ async fn check_rows(
 ) -> anyhow::Result<HashMap<String, String>> {
     let mut mismatches = Mismatches::default();
     let mut newest = HashMap::new();
-    let known: HashMap<&str, &HashMap<i64, Told>> = history.devices().collect();
+    let known: HashMap<&str, &HashMap<i64, Answered>> = history.devices().collect();
     let stored = texts(world, "SELECT DISTINCT device_sn FROM t_user_health_data").await?;
     let sent = known.keys().map(|device| (*device).to_owned());
     let devices: BTreeSet<String> = sent.chain(stored).collect();
@@ -92,7 +96,7 @@ async fn check_rows(
     verdict.examples("refused but stored", &mismatches.refused);
     verdict.examples("stored but never sent", &mismatches.strange);
     if mismatches.missing.is_empty() && mismatches.double.is_empty() {
-        let acknowledged = history.count(Told::Acknowledged);
+        let acknowledged = history.count(Answered::Acknowledged);
         verdict
             .facts
             .push(format!("all {acknowledged} acknowledged readings are stored exactly once"));
@@ -121,7 +125,7 @@ impl Mismatches {
         &mut self,
         device: &str,
         times: &[String],
-        told: Option<&HashMap<i64, Told>>,
+        answered: Option<&HashMap<i64, Answered>>,
         others: bool,
     ) -> anyhow::Result<()> {
         let name = |at: i64| format!("{device} at {}", wall_time(at));
@@ -130,8 +134,8 @@ impl Mismatches {
             *seen.entry(epoch_seconds(time)?).or_default() += 1;
         }
         for (at, rows) in &seen {
-            match told.and_then(|told| told.get(at)) {
-                Some(Told::Refused) => self.refused.push(name(*at)),
+            match answered.and_then(|answered| answered.get(at)) {
+                Some(Answered::Refused) => self.refused.push(name(*at)),
                 None if !others => self.strange.push(name(*at)),
                 _ => {}
             }
@@ -139,8 +143,8 @@ impl Mismatches {
                 self.double.push(name(*at));
             }
         }
-        for (at, told) in told.into_iter().flatten() {
-            if *told == Told::Acknowledged && !seen.contains_key(at) {
+        for (at, answered) in answered.into_iter().flatten() {
+            if *answered == Answered::Acknowledged && !seen.contains_key(at) {
                 self.missing.push(name(*at));
             }
         }
@@ -249,16 +253,16 @@ mod tests {
 
     #[test]
     fn rows_are_compared_with_the_answers_of_their_device() {
-        use Told::{Acknowledged, Refused, Unknown};
+        use Answered::{Acknowledged, Refused, Unknown};
         let at = |second: i64| wall_time(1_756_800_540 + second);
-        let told: HashMap<_, _> = [Acknowledged, Acknowledged, Refused, Unknown, Unknown]
+        let answered: HashMap<_, _> = [Acknowledged, Acknowledged, Refused, Unknown, Unknown]
             .into_iter()
             .zip(1_756_800_540..)
-            .map(|(told, at)| (at, told))
+            .map(|(answered, at)| (at, answered))
             .collect();
         let rows = [at(0), at(0), at(2), at(3), at(9)];
         let mut found = Mismatches::default();
-        found.add("a", &rows, Some(&told), false).unwrap();
+        found.add("a", &rows, Some(&answered), false).unwrap();
         let name = |second| vec![format!("a at {}", at(second))];
         assert_eq!((found.missing, found.double), (name(1), name(0)));
         assert_eq!((found.refused, found.strange), (name(2), name(9)));

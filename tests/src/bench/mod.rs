@@ -8,10 +8,10 @@
 mod alerter;
 mod fill_topic;
 mod gateway;
-mod gateway_ceiling;
 mod histogram;
 mod pipeline;
 mod run;
+mod scaling;
 mod series;
 mod store;
 mod table;

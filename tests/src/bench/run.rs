@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand};
 
 use super::table::{self, Table};
-use super::{alerter, gateway, gateway_ceiling, pipeline, store, takeover, telemetry};
+use super::{alerter, gateway, pipeline, scaling, store, takeover, telemetry};
 
 /// Print the plan's figures beside their targets, and the ratios to the ceilings of the machine.
 /// Start it through `deploy/stack run -- target/release/bench`.
@@ -41,6 +41,9 @@ enum Part {
     Peaks(alerter::peaks::Settings),
     /// Kill replicas and measure how soon others store and alert in their place; not part of all.
     Takeover(takeover::Settings),
+    /// Add and remove workers by lag, as Kubernetes would, under a load that rises to the machine's
+    /// limit and falls; not part of all.
+    Scaling(scaling::Settings),
     /// Measure gateway and worker with and without telemetry; not part of all.
     Telemetry,
     /// Run the server that only publishes: the gateway's ceiling.
@@ -58,7 +61,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
     match part {
         Some(Part::Bare) => {
-            gateway_ceiling::serve().await?;
+            gateway::ceiling::serve().await?;
             return Ok(true);
         }
         Some(Part::Pipeline(settings)) => pipeline::measure(&settings, table).await?,
@@ -67,6 +70,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
         Some(Part::Store(settings)) => store::measure(&settings, table).await?,
         Some(Part::Takeover(settings)) => takeover::measure(&settings, table).await?,
+        Some(Part::Scaling(settings)) => scaling::measure(&settings, table).await?,
         Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
         Some(Part::Peaks(settings)) => alerter::peaks::measure(&settings, table).await?,
         None => {

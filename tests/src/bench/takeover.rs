@@ -73,13 +73,13 @@ pub(super) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::R
         for kill in 1..=kills {
             tokio::try_join!(shared(&workers), shared(&alerters))?;
             let (victim, other) = (workers.remove(0), alerters.remove(0));
-            let (stored, told) = tokio::try_join!(
+            let (stored, evaluated) = tokio::try_join!(
                 replaced(&world, &world.worker_group, victim),
                 replaced(&world, &world.alerter_group, other)
             )?;
-            println!("  kill {kill}: {stored:.2} s, {told:.2} s");
+            println!("  kill {kill}: {stored:.2} s, {evaluated:.2} s");
             series.push(GROUPS[0].to_owned(), " s", stored);
-            series.push(GROUPS[1].to_owned(), " s", told);
+            series.push(GROUPS[1].to_owned(), " s", evaluated);
             let (next, other) = tokio::try_join!(worker(), alerter())?;
             workers.push(next);
             alerters.push(other);
@@ -110,7 +110,7 @@ async fn add_rule(world: &World) -> anyhow::Result<()> {
         .database
         .execute(
             "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_max, trend_duration, \
-             severity_level, notification_type) VALUES ('told', 'heart_rate', 180, 1, 'major', \
+             severity_level, notification_type) VALUES ('notified', 'heart_rate', 180, 1, 'major', \
              'log')",
         )
         .await

@@ -201,10 +201,17 @@ impl Case {
         changes || steps.any(|step| step.world.is_some())
     }
 
-    /// Returns whether other users of Kafka notice the case.
-    pub(super) fn needs_kafka_alone(&self) -> bool {
+    /// Returns whether other users of Kafka notice the case, or the case its neighbours: it limits
+    /// times, which a busy machine exceeds.
+    pub(super) fn needs_the_servers_alone(&self) -> bool {
+        let is_timed = self.expect.as_ref().is_some_and(|expect| expect.within_ms.is_some());
         let mut turns = self.sequence.iter().flatten();
-        turns.any(|turn| turn.world.as_deref() == Some(KAFKA_NO_ACK))
+        let has_such_a_turn = turns.any(|turn| {
+            let freezes = turn.world.as_deref() == Some(KAFKA_NO_ACK);
+            let request = turn.request.as_ref();
+            freezes || turn.ready.is_some() || request.is_some_and(Self::needs_the_servers_alone)
+        });
+        is_timed || self.steps.is_some() || has_such_a_turn
     }
 
     /// Returns whether the case needs a broker that knows rights, or creates topics by accident.
@@ -309,5 +316,24 @@ mod tests {
         assert_eq!((request.route.as_str(), request.status), ("/r", Some(503)));
         assert_eq!(request.headers["X"].as_deref(), Some("y"));
         assert_eq!(file.cases[0].not_built(""), Some("later is not built".to_owned()));
+    }
+
+    #[test]
+    fn a_case_that_limits_times_or_freezes_kafka_needs_the_servers_alone() {
+        let timed = serde_json::json!({"within_ms": [0, 500]});
+        for (more, alone) in [
+            (serde_json::json!({"status": 200, "expect": {"status": 200}}), false),
+            (serde_json::json!({"expect": timed}), true),
+            (serde_json::json!({"steps": [{"wait_ms": 1}]}), true),
+            (serde_json::json!({"sequence": [{"request": {"status": 200}}]}), false),
+            (serde_json::json!({"sequence": [{"request": {"expect": timed}}]}), true),
+            (serde_json::json!({"sequence": [{"world": KAFKA_NO_ACK}]}), true),
+        ] {
+            let mut case = serde_json::json!({"name": "a", "route": "/r"});
+            case.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let file = serde_json::json!({"zone": "UTC", "cases": [case]});
+            let file: File = serde_json::from_value(file).unwrap();
+            assert_eq!(file.cases[0].needs_the_servers_alone(), alone, "{more}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::check::Published;
 use super::form::{Case, File, KAFKA_AWAY, TOPIC_MISSING};
@@ -13,7 +13,7 @@ use crate::clients::{http, kafka_acl};
 use crate::stack::launch::free_address;
 use crate::stack::process::Service;
 use crate::stack::reverse_proxy::{Program, ReverseProxy};
-use crate::stack::tls_stack::{KAFKA_USER, TlsStack};
+use crate::stack::tls_stack::KAFKA_USER;
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
 
@@ -29,23 +29,26 @@ pub struct Outcome {
 /// The longest that a gateway may take until it answers, ready or not.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(45);
 
-/// Runs the cases, on one partition, because an example has an order across devices. Cases that need
-/// a broker of their own come last, on servers of their own.
+/// Runs the cases, on one partition, because an example has an order across devices.
+///
+/// Cases that need the servers alone come after the others, and cases that need a broker of their
+/// own come last, on servers of their own.
 pub async fn run(file: &File) -> Result<Vec<Outcome>> {
-    let (apart, cases): (Vec<&Case>, Vec<&Case>) =
+    let (apart, here): (Vec<&Case>, Vec<&Case>) =
         file.cases.iter().partition(|case| case.needs_a_broker_of_its_own());
+    let (alone, beside): (Vec<&Case>, Vec<&Case>) =
+        here.into_iter().partition(|case| case.needs_the_servers_alone());
     let mut outcomes = Vec::new();
-    if !cases.is_empty() {
-        let world = if cases.iter().any(|case| case.needs_kafka_alone()) {
-            World::exclusive("cases").await?
-        } else {
-            World::shared("cases").await?
-        };
-        outcomes.extend(run_in(world, &cases, file, None).await?);
+    if !beside.is_empty() {
+        let world = World::shared("cases").await?;
+        outcomes.extend(run_in(world, &beside, file, None).await?);
+    }
+    if !alone.is_empty() {
+        let world = World::exclusive("cases").await?;
+        outcomes.extend(run_in(world, &alone, file, None).await?);
     }
     if !apart.is_empty() {
-        let servers = TlsStack::start().await?;
-        let world = World::on_stack("cases", servers.stack()?).await?;
+        let (servers, world) = World::on_tls_stack("cases").await?;
         outcomes.extend(run_in(world, &apart, file, None).await?);
         servers.stop().await?;
     }
@@ -90,7 +93,7 @@ async fn run_in(
         outcomes.push(Outcome { name: case.name.clone(), problems });
     }
     proxy.map_or(Ok(()), ReverseProxy::end)?;
-    shared.terminate().await?;
+    ensure!(shared.terminate().await?.success(), "the gateway failed");
     world.finish().await?;
     Ok(outcomes)
 }

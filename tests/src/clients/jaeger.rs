@@ -1,9 +1,16 @@
 //! Reads traces from Jaeger's API.
 
-use anyhow::Context;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::clients::http;
+use crate::stack::wait::eventually;
+use crate::stack::world::World;
+
+/// The longest wait for a trace. Each process exports its spans in batches.
+const EXPORTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The most traces of a search. Tests share Jaeger, and the newest traces are those of others.
 const TRACES_MAX: &str = "1000";
@@ -60,10 +67,26 @@ impl Trace {
     }
 }
 
-/// Returns one trace, or `None` if Jaeger does not know it (yet).
-pub async fn trace(jaeger_url: &str, id: &str) -> anyhow::Result<Option<Trace>> {
-    let answer = http::get(&format!("{jaeger_url}/api/traces/{id}")).await?;
-    Ok(answer.json["data"].get(0).map(parse))
+/// Returns Jaeger's address, for a test that needs Jaeger.
+pub fn url(world: &World) -> anyhow::Result<&str> {
+    world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
+}
+
+/// Waits until a trace satisfies `enough`.
+pub async fn trace(
+    world: &World,
+    id: &str,
+    enough: impl Fn(&Trace) -> bool,
+) -> anyhow::Result<Trace> {
+    let trace_url = format!("{}/api/traces/{id}", url(world)?);
+    eventually(EXPORTED_WITHIN, &format!("trace {id}"), || async {
+        let answer = http::get(&trace_url).await?;
+        let found = answer.json["data"].get(0).map(parse).context("Jaeger does not know it")?;
+        let names: Vec<_> = found.spans.iter().map(|span| span.name.clone()).collect();
+        ensure!(enough(&found), "it has only {names:?}");
+        Ok(Some(found))
+    })
+    .await
 }
 
 /// Returns the traces that a search finds, by service, operation, tags (JSON) and the like.

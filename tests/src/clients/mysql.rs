@@ -189,18 +189,7 @@ impl Database {
              dead_lettered, skipped_gap, rewound, processed \
              FROM ingest_progress WHERE consumer_group = '{group}' ORDER BY topic, `partition`"
         );
-        let rows = self.rows(&sql).await?;
-        rows.into_iter()
-            .map(|row| {
-                let mut values = row.into_iter().map(Option::unwrap_or_default);
-                let topic = values.next().unwrap_or_default();
-                let numbers =
-                    values.map(|value| value.parse().unwrap_or_default()).collect::<Vec<_>>();
-                let numbers =
-                    <[i64; 10]>::try_from(numbers).ok().context("columns of the ledger")?;
-                Ok(LedgerRow::new(topic, numbers))
-            })
-            .collect()
+        Ok(self.rows(&sql).await?.into_iter().map(LedgerRow::of).collect())
     }
 }
 
@@ -260,31 +249,24 @@ pub struct LedgerRow {
 }
 
 impl LedgerRow {
-    fn new(topic: String, numbers: [i64; 10]) -> Self {
-        let [
-            partition,
-            first_offset,
-            next_offset,
-            redis_offset,
-            stored,
-            merged,
-            dead_lettered,
-            skipped_gap,
-            rewound,
-            processed,
-        ] = numbers;
+    /// Returns the row of these columns, which are in the order of the fields.
+    fn of(columns: Vec<Option<String>>) -> Self {
+        let mut columns = columns.into_iter().map(Option::unwrap_or_default);
+        let topic = columns.next().unwrap_or_default();
+        let mut number =
+            || -> i64 { columns.next().and_then(|text| text.parse().ok()).unwrap_or_default() };
         Self {
             topic,
-            partition,
-            first_offset,
-            next_offset,
-            redis_offset,
-            stored,
-            merged,
-            dead_lettered,
-            skipped_gap,
-            rewound,
-            processed,
+            partition: number(),
+            first_offset: number(),
+            next_offset: number(),
+            redis_offset: number(),
+            stored: number(),
+            merged: number(),
+            dead_lettered: number(),
+            skipped_gap: number(),
+            rewound: number(),
+            processed: number(),
         }
     }
 

@@ -49,6 +49,13 @@ impl Cache {
         Ok((seconds >= 0).then_some(seconds))
     }
 
+    /// Returns the bytes that a device's hash takes in memory.
+    pub async fn bytes(&self, device: &str) -> anyhow::Result<i64> {
+        let memory = CustomCommand::new_static("MEMORY", ClusterHash::Random, false);
+        let arguments = vec!["USAGE".to_owned(), format!("health_data:{device}")];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, memory, arguments).await?)
+    }
+
     /// Sets one field of a device's hash.
     pub async fn set_field(&self, device: &str, field: &str, value: &str) -> anyhow::Result<()> {
         let key = format!("health_data:{device}");

@@ -49,7 +49,7 @@ async fn alerter_is_through(stage: &Stage, verdict: &mut Verdict) -> anyhow::Res
     let took = begun.elapsed().as_secs_f64();
     verdict
         .facts
-        .push(format!("the alerter has judged all {processed} records, {took:.1} s later"));
+        .push(format!("the alerter has evaluated all {processed} records, {took:.1} s later"));
     for row in ledger.iter().filter(|row| !row.balances()) {
         verdict.problems.push(format!("the alerter's ledger does not balance: {row:?}"));
     }

@@ -27,7 +27,7 @@ pub(super) struct Figures {
 impl Figures {
     /// Reads the figures from the gateway, the ledger, Kafka, the alerts and the fake WeChat.
     pub(super) async fn gather(stage: &Stage, marker: &Marker) -> Self {
-        let (accepted, rejected, ledger, ends, judged, alerts_open) = tokio::join!(
+        let (accepted, rejected, ledger, ends, evaluated, alerts_open) = tokio::join!(
             readings(stage, "accepted"),
             readings(stage, "rejected"),
             stage.world.database.ledger(&stage.world.worker_group),
@@ -49,7 +49,10 @@ impl Figures {
             merged: sum(|row| row.merged),
             dead_lettered: sum(|row| row.dead_lettered),
             lag: ledger.as_ref().zip(ends.as_ref()).map(|(ledger, ends)| mysql::lag(ledger, ends)),
-            alerts_lag: judged.ok().zip(ends).map(|(judged, ends)| mysql::lag(&judged, &ends)),
+            alerts_lag: evaluated
+                .ok()
+                .zip(ends)
+                .map(|(evaluated, ends)| mysql::lag(&evaluated, &ends)),
             p50: marker.at(50),
             p95: marker.at(95),
             alerts_open: alerts_open.ok(),

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::accounting::history::{History, Told};
+use crate::accounting::history::{Answered, History};
 use crate::accounting::verdict::wall_time;
 use crate::clients::http;
 use crate::clients::mysql::Database;
@@ -120,13 +120,13 @@ impl Probe {
                 let probe = Arc::clone(&probe);
                 under_way.spawn(async move { (at, probe.sample(at).await) });
             }
-            while let Some(Ok((at, told))) = under_way.try_join_next() {
-                history.note(&probe.device, at, told);
+            while let Some(Ok((at, answered))) = under_way.try_join_next() {
+                history.note(&probe.device, at, answered);
             }
         }
         while let Some(ended) = under_way.join_next().await {
-            if let Ok((at, told)) = ended {
-                history.note(&probe.device, at, told);
+            if let Ok((at, answered)) = ended {
+                history.note(&probe.device, at, answered);
             }
         }
         history
@@ -134,10 +134,10 @@ impl Probe {
 
     /// Sends a reading and waits for its row. The time counts from before the request, so it is a
     /// little longer than from the receipt.
-    async fn sample(&self, at: i64) -> Told {
+    async fn sample(&self, at: i64) -> Answered {
         let sent = Instant::now();
         if self.send(at).await.is_err() {
-            return Told::Unknown;
+            return Answered::Unknown;
         }
         let query = format!(
             "SELECT COUNT(*) FROM t_user_health_data WHERE device_sn = '{}' AND timestamp = '{}'",
@@ -153,7 +153,7 @@ impl Probe {
         if samples.len() > self.samples_max {
             samples.pop_front();
         }
-        Told::Acknowledged
+        Answered::Acknowledged
     }
 
     async fn send(&self, at: i64) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::clients::http;
 use crate::fakes::http_server::{Connection, Server};
+use crate::fakes::lock;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +41,6 @@ struct Gateway {
 }
 
 type Shared = Arc<Mutex<Gateway>>;
-
-fn lock(gateway: &Shared) -> MutexGuard<'_, Gateway> {
-    gateway.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The running gateway. It stops when dropped.
 #[derive(Debug)]

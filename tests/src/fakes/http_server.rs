@@ -205,9 +205,9 @@ mod tests {
     /// Starts a server. The notification fires for each call that hangs.
     async fn server() -> (Server, Arc<Notify>) {
         let hanging = Arc::new(Notify::new());
-        let told = Arc::clone(&hanging);
+        let called = Arc::clone(&hanging);
         let hang = || async move {
-            told.notify_one();
+            called.notify_one();
             std::future::pending::<&'static str>().await
         };
         let cut = |ConnectInfo(connection): ConnectInfo<Connection>| async move {

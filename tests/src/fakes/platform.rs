@@ -1,5 +1,7 @@
 //! Writes the platform's rows that the alerter reads, as far as tests and demo need them.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 
 use crate::fakes::wechat::{APP_SECRET, NURSE, TEMPLATE_ID};
@@ -100,6 +102,19 @@ async fn add_rule(world: &World, rule: &Rule) -> anyhow::Result<()> {
              trend_duration, cooldown_seconds, severity_level, alert_message, notification_type) \
              VALUES ('{rule_type}', '{sign}', {min}, {max}, {trend}, {cooldown}, '{severity}', \
              '{message}', 'wechat')"
+        ))
+        .await
+}
+
+/// Adds a rule that notifies if a device sends nothing for `window`, active for every tenant.
+pub async fn add_absence_rule(world: &World, window: Duration) -> anyhow::Result<()> {
+    let seconds = window.as_secs();
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) \
+             VALUES ('silent', 'NO_DATA', {seconds}, 'major', 'wechat')"
         ))
         .await
 }

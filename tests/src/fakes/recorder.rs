@@ -2,7 +2,7 @@
 //! reverse proxy.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::fakes::http_server::Server;
+use crate::fakes::lock;
 
 /// The `Retry-After` of each 503, in seconds.
 pub const RETRY_AFTER: &str = "7";
@@ -37,10 +38,6 @@ struct Recorded {
 }
 
 type Shared = Arc<Mutex<Recorded>>;
-
-fn lock(recorded: &Shared) -> MutexGuard<'_, Recorded> {
-    recorded.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The running server. It stops when dropped.
 #[derive(Debug)]

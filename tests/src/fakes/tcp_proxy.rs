@@ -6,13 +6,15 @@
 //! Or it holds everything for a while, like a network that loses every packet.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::fakes::lock;
 
 /// A COMMIT as a whole packet of the protocol: length, sequence number, `COM_QUERY`, text.
 const COMMIT: &[u8] = b"\x07\0\0\0\x03COMMIT";
@@ -174,10 +176,6 @@ fn parts(url: &str) -> anyhow::Result<(&str, &str, &str)> {
     let end = url[start..].find('/').map_or(url.len(), |slash| start + slash);
     let start = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
     Ok((&url[..start], &url[start..end], &url[end..]))
-}
-
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The way a connection ended.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use crate::fakes::http_server::Server;
+use crate::fakes::lock;
 
 /// The header with the time of the post and its signature: `t=…,v1=…`.
 const SIGNATURE: &str = "x-signature";
@@ -49,10 +50,6 @@ struct Receiver {
 }
 
 type Shared = Arc<Mutex<Receiver>>;
-
-fn lock(receiver: &Shared) -> MutexGuard<'_, Receiver> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The running receiver. It stops when dropped.
 #[derive(Debug)]

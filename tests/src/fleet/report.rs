@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::body::Flaw;
 use super::client::Response;
-use crate::accounting::history::{History, Told};
+use crate::accounting::history::{Answered, History};
 
 /// A reading in a body: its time, its planned time (unless it was answered before), its fault.
 pub(super) type Sent = (i64, Option<Instant>, Flaw);
@@ -82,31 +82,31 @@ impl Report {
         self.requests += 1;
         self.readings += sent.len() as u64;
         *self.statuses.entry(status).or_default() += 1;
-        let told = match status {
-            200 => Told::Acknowledged,
-            400..=499 => Told::Refused,
-            _ => Told::Unknown,
+        let answered = match status {
+            200 => Answered::Acknowledged,
+            400..=499 => Answered::Refused,
+            _ => Answered::Unknown,
         };
         let rejected = sent.iter().filter(|(_, _, flaw)| flaw.rejected()).count() as u64;
         let now = Instant::now();
         for (at, due, flaw) in sent {
             if !flaw.rejected() {
-                self.history.note(serial, *at, told);
+                self.history.note(serial, *at, answered);
             }
-            if let Some(due) = due.filter(|_| told == Told::Acknowledged) {
+            if let Some(due) = due.filter(|_| answered == Answered::Acknowledged) {
                 let micros = u64::try_from(now.duration_since(due).as_micros());
                 self.latency.saturating_record(micros.unwrap_or(LATENCY_MAX).max(1));
             }
         }
-        match told {
-            Told::Acknowledged => {
+        match answered {
+            Answered::Acknowledged => {
                 self.acknowledged += sent.len() as u64;
                 self.history.note_rejected(rejected);
                 let body = answer.map(|response| response.body).unwrap_or_default();
                 self.compare(serial, sent.len() as u64, rejected, &body);
             }
-            Told::Unknown => self.history.note_rejected_unknown(rejected),
-            Told::Refused => {}
+            Answered::Unknown => self.history.note_rejected_unknown(rejected),
+            Answered::Refused => {}
         }
         status == 200
     }
@@ -120,7 +120,7 @@ impl Report {
             let answer = String::from_utf8_lossy(body);
             let answer: String = answer.chars().take(300).collect();
             self.history.note_surprise(format!(
-                "{serial} sent {sent} readings, {rejected} of them unacceptable, and was told {answer}"
+                "{serial} sent {sent} readings, {rejected} of them unacceptable, and got {answer}"
             ));
         }
     }

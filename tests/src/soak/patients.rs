@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::notifications::Episode;
 use super::stage::Stage;
-use crate::accounting::history::{History, Told};
+use crate::accounting::history::{Answered, History};
 use crate::accounting::verdict::wall_time;
 use crate::clients::http;
 use crate::fleet::TENANT;
@@ -175,9 +175,9 @@ impl Patient {
         let items: Vec<Value> = self.unsent.iter().take(count).map(item).collect();
         let answer = http::post(&self.url, json!({ "data": items }).to_string()).await;
         let acknowledged = answer.is_ok_and(|answer| answer.status == 200);
-        let told = if acknowledged { Told::Acknowledged } else { Told::Unknown };
+        let answered = if acknowledged { Answered::Acknowledged } else { Answered::Unknown };
         for (at, _) in self.unsent.iter().take(count) {
-            self.course.history.note(&self.device, *at, told);
+            self.course.history.note(&self.device, *at, answered);
         }
         if acknowledged {
             self.unsent.drain(..count);

@@ -11,7 +11,7 @@ use super::schedule::{Planned, schedule};
 use super::stage::Stage;
 use super::strike::strike;
 use super::summary::{Summary, save, surroundings};
-use crate::accounting::history::Told;
+use crate::accounting::history::Answered;
 use crate::fleet::Fleet;
 
 /// Seconds of load that may wait for a group between faults.
@@ -43,7 +43,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     report.history.absorb(std::mem::take(&mut course.history));
     println!("the load has ended, accounting for everything\n{report}");
     let mut verdict = account(&stage, &report.history, &course).await;
-    let reached = report.history.count(Told::Acknowledged) as f64 / length.as_secs_f64();
+    let reached = report.history.count(Answered::Acknowledged) as f64 / length.as_secs_f64();
     if reached < rate * RATE_SHARE_MIN {
         verdict.problems.push(format!("only {reached:.0} readings/s were acknowledged"));
     }

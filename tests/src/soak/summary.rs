@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::process::Command;
 
 use super::recovery::Recovery;
-use crate::accounting::history::Told;
+use crate::accounting::history::Answered;
 use crate::accounting::verdict::Verdict;
 use crate::bench::{database, machine, today};
 use crate::fleet::Report;
@@ -64,7 +64,7 @@ impl Summary {
     /// Returns the summary as text, and whether the run is clean. `head` describes the run.
     pub(super) fn text(&self, head: &str, report: &Report, verdict: &Verdict) -> (String, bool) {
         let mut text = format!("{head}\n\n{report}\n");
-        let acknowledged = report.history.count(Told::Acknowledged);
+        let acknowledged = report.history.count(Answered::Acknowledged);
         let rate = acknowledged as f64 / report.elapsed.as_secs_f64().max(1.0);
         let _ = writeln!(text, "reached       {acknowledged} readings, {rate:.0} a second\n");
         let _ = writeln!(text, "{:<20} {:>5}  worst recovery", "fault", "times");

@@ -1,11 +1,13 @@
 //! Starts a program of this workspace from the target directory, with settings of its own and its
 //! output in a log.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -16,6 +18,10 @@ use crate::stack::process::Service;
 
 /// The longest that a command may take to end by itself.
 const FINISHED_WITHIN: Duration = Duration::from_secs(45);
+
+/// Ports that this process has given out. A service binds its port only later, and some ports stay
+/// unbound on purpose.
+static GIVEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A program to be started.
 #[derive(Debug)]
@@ -174,15 +180,32 @@ fn program(name: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns a local address on which no process listens. Its port is below the range that the kernel
-/// gives to clients: a connection could otherwise take the port before the service does.
+/// Returns a local address on which no process listens, and which this process has not given out
+/// before.
+///
+/// Its port is below the range that the kernel gives to clients: a connection could
+/// otherwise take the port before the service does.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..200 {
         let port = rand::rng().random_range(15_000..32_000);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(address).is_ok() {
+        let is_free = TcpListener::bind(address).is_ok();
+        if is_free && GIVEN_PORTS.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
             return Ok(address);
         }
     }
     bail!("no free port between 15000 and 32000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_out_twice() {
+        // So many random ports would hardly all be different.
+        const ADDRESSES: usize = 1000;
+        let given: BTreeSet<_> = (0..ADDRESSES).map(|_| free_address().unwrap()).collect();
+        assert_eq!(given.len(), ADDRESSES);
+    }
 }

@@ -17,6 +17,7 @@ use crate::stack::environment::Stack;
 use crate::stack::launch::{Launch, program_folder};
 use crate::stack::own_server::OwnServer;
 use crate::stack::process::tail;
+use crate::stack::tls_stack::TlsStack;
 
 /// Time zone of the simulated devices.
 pub const TIME_ZONE: &str = "Asia/Shanghai";
@@ -76,13 +77,17 @@ impl World {
         Self::new(name, stack, hold).await
     }
 
-    /// Creates a world beside others, on servers of its own.
-    pub async fn on_stack(name: &str, stack: Stack) -> anyhow::Result<Self> {
+    /// Creates a world beside others, on servers of its own. Their start disturbs no exclusive
+    /// world.
+    pub async fn on_tls_stack(name: &str) -> anyhow::Result<(TlsStack, Self)> {
         let hold = Hold::Shared { _guard: SERVERS.read().await };
-        Self::new(name, stack, hold).await
+        let servers = TlsStack::start().await?;
+        let world = Self::new(name, servers.stack()?, hold).await?;
+        Ok((servers, world))
     }
 
-    /// Creates a world whose test may stop the servers. No other world exists meanwhile.
+    /// Creates a world whose test may stop the servers, or measures times. No other world exists
+    /// meanwhile.
     pub async fn exclusive(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Exclusive { _guard: SERVERS.write().await };
         Self::new(name, Stack::from_env()?, hold).await

@@ -125,7 +125,8 @@ impl Buffer {
             return;
         }
         let is_full = lane.waiting.back().is_none_or(|(_, segment)| {
-            segment.rows.len() >= self.limits.batch_rows || segment.bytes >= self.limits.batch_bytes
+            segment.row_count() >= self.limits.batch_rows
+                || segment.bytes >= self.limits.batch_bytes
         });
         // The ledger may have taken a COMMIT of a segment that came back: its end must not move.
         let came_back = lane.is_alone && lane.in_flight.is_none() && lane.waiting.len() == 1;
@@ -165,7 +166,7 @@ impl Buffer {
     /// Returns the reason to take a batch now, if there is one.
     pub fn due(&self, now: Instant) -> Option<FlushReason> {
         let (rows, bytes) = self.ready().fold((0, 0), |(rows, bytes), (_, segment)| {
-            (rows + segment.rows.len(), bytes + segment.bytes)
+            (rows + segment.row_count(), bytes + segment.bytes)
         });
         if rows >= self.limits.batch_rows {
             Some(FlushReason::Rows)
@@ -179,7 +180,7 @@ impl Buffer {
     /// Returns when the oldest delivery that could be written becomes due by age.
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.ready().map(|(since, _)| *since).min()?;
-        let rows: usize = self.ready().map(|(_, segment)| segment.rows.len()).sum();
+        let rows: usize = self.ready().map(|(_, segment)| segment.row_count()).sum();
         let age = match rows {
             FAST_ROWS.. => self.limits.fast_age,
             _ => self.limits.batch_age,
@@ -229,7 +230,7 @@ impl Buffer {
             lane.next = segment.to;
             segment.redis_offset = Some(lane.redis_progress.up_to());
             segment.has_successor = !lane.waiting.is_empty();
-            rows += segment.rows.len();
+            rows += segment.row_count();
             bytes += segment.bytes;
             taken.push(segment);
             if lane.is_alone {

@@ -1,4 +1,7 @@
+use ljwx_ledger::group::delivery::Replay;
+
 use super::*;
+use crate::batch::row::{REJECT_SOURCE, source};
 use crate::batch::test_support::delivery;
 
 fn buffer(batch_rows: usize, partitions: &[i32]) -> Buffer {
@@ -60,6 +63,35 @@ fn one_partition_has_one_segment_in_flight_and_keeps_its_order() {
     let second = buffer.take(now);
     assert_eq!((second[0].from, second[0].to, second[0].redis_offset), (2, 4, Some(2)));
     assert!(!buffer.is_drained(&[0]));
+}
+
+#[test]
+fn a_segment_takes_no_more_replays_than_rows() {
+    let now = Instant::now();
+    let mut buffer = buffer(2, &[0]);
+    for offset in 0..3 {
+        let replay = Some(Replay::DeadLetter(0, offset));
+        buffer.insert(Delivery { replay, ..delivery(0, offset + 10, "a", 0, 80) }, None, now);
+    }
+    assert_eq!(buffer.due(now), Some(FlushReason::Rows));
+    let first = &buffer.take(now)[0];
+    assert_eq!((first.replays.len(), first.to), (2, 12), "each replay has a statement of its own");
+}
+
+#[test]
+fn the_row_of_a_replay_belongs_to_the_partition_that_counts_it() {
+    let now = Instant::now();
+    let mut buffer = buffer(10, &[1]);
+    let replays = [Replay::DeadLetter(1, 4), Replay::DeadLetter(3, 4), Replay::Reject];
+    for (offset, replay) in (10..).zip(replays) {
+        let replayed = Delivery { replay: Some(replay), ..delivery(1, offset, "a", 0, 80) };
+        buffer.insert(replayed, None, now);
+    }
+    let segment = &buffer.take(now)[0];
+    let sources = segment.replays.iter().map(|(_, row)| (row.id, row.last_source));
+    let (first, nowhere) = (source(1, 4), REJECT_SOURCE);
+    let expected = [(first, first), (source(1, 11), nowhere), (source(1, 12), nowhere)];
+    assert_eq!(sources.collect::<Vec<_>>(), expected, "partition 3 is gone");
 }
 
 #[test]

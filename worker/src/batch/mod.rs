@@ -13,7 +13,7 @@ pub mod spans;
 #[cfg(test)]
 pub mod test_support;
 
-pub use segment::{Letter, Segment};
+pub use segment::{DeadLetter, Segment};
 
 /// The reason for which a batch was taken. The words are metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

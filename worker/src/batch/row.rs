@@ -13,8 +13,9 @@ pub fn source(partition: i32, offset: i64) -> i64 {
     i64::from(partition) * PARTITION_SOURCES + offset
 }
 
-/// The `last_source` of a replayed reject. It lies before every source: the item was read before
-/// readings that may be stored by now, and nobody knows before which.
+/// The `last_source` of a replayed reject, and of a replayed dead letter whose partition is gone. It
+/// lies before every source: the item was read before readings that may be stored by now, and nobody
+/// knows before which.
 pub const REJECT_SOURCE: i64 = -1;
 
 /// First id that is no source: a topic would need a million partitions.

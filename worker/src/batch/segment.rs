@@ -25,10 +25,11 @@ pub struct Segment {
     /// Rows by identity, of all deliveries that are neither dead letters nor in `replays`.
     pub rows: HashMap<Identity, ReadingRow>,
     /// Rows of replayed dead letters, each with its first source, and of replayed rejects. They are
-    /// not merged with others: a merged row has one source, and theirs is older.
+    /// not merged with others: a merged row has one source, and theirs is older. A dead letter whose
+    /// partition is gone counts as a reject.
     pub replays: Vec<(Identity, ReadingRow)>,
     /// Deliveries that are dead letters, in order.
-    pub dead_letters: Vec<Letter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// Offsets without a record.
     pub gap: i64,
     /// Bytes of the deliveries' values, and of whole records if they are undecodable.
@@ -52,7 +53,7 @@ pub struct Segment {
 
 /// A delivery of a segment that cannot be stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     pub offset: i64,
     /// Class of the error, a stable word.
     pub class: ErrorClass,
@@ -107,7 +108,7 @@ impl Segment {
         self.origins.extend(origin.map(|context| SampledSpan { context, offset: delivery.offset }));
         match &delivery.reading {
             Ok(_) => self.merge(&delivery),
-            Err(Undecodable { error, .. }) => self.dead_letters.push(Letter {
+            Err(Undecodable { error, .. }) => self.dead_letters.push(DeadLetter {
                 offset: delivery.offset,
                 class: ErrorClass::of(error),
                 code: None,
@@ -125,10 +126,12 @@ impl Segment {
         let source = row::source(self.partition, delivery.offset);
         let replayed = match delivery.replay {
             None => None,
-            Some(Replay::DeadLetter(partition, offset)) => {
+            Some(Replay::DeadLetter(partition, offset)) if partition == self.partition => {
                 Some(ReadingRow::new(reading, row::source(partition, offset)))
             }
-            Some(Replay::Reject) => {
+            // Such a dead letter's partition is gone, so its first source shows no order here. Its row
+            // belongs to the partition that counts the row.
+            Some(Replay::DeadLetter(..) | Replay::Reject) => {
                 Some(ReadingRow { id: source, ..ReadingRow::new(reading, REJECT_SOURCE) })
             }
         };
@@ -144,7 +147,7 @@ impl Segment {
 
     /// Adds dead letters for deliveries that MySQL rejects, and merges the others again: a row may
     /// hold a rejected delivery's value over a good one's.
-    pub fn add_dead_letters(&mut self, dead_letters: Vec<Letter>) {
+    pub fn add_dead_letters(&mut self, dead_letters: Vec<DeadLetter>) {
         self.dead_letters.extend(dead_letters);
         self.dead_letters.sort_by_key(|letter| letter.offset);
         self.merge_anew();
@@ -175,7 +178,7 @@ impl Segment {
     }
 
     /// Returns the index of a dead letter's delivery.
-    pub fn index_of(&self, letter: &Letter) -> Option<usize> {
+    pub fn index_of(&self, letter: &DeadLetter) -> Option<usize> {
         self.deliveries.binary_search_by_key(&letter.offset, |delivery| delivery.offset).ok()
     }
 
@@ -194,6 +197,11 @@ impl Segment {
     /// Returns every row, those of replays included.
     pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &ReadingRow)> {
         self.rows.iter().chain(self.replays.iter().map(|(identity, row)| (identity, row)))
+    }
+
+    /// Returns the number of rows, those of replays included.
+    pub fn row_count(&self) -> usize {
+        self.rows.len() + self.replays.len()
     }
 
     /// Returns the deliveries in memory.

@@ -11,7 +11,7 @@ use ljwx_service::telemetry::trace::{LINKS_MAX, NewSpan};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use crate::batch::{Batch, Letter};
+use crate::batch::{Batch, DeadLetter};
 
 /// Names that the spans carry.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ fn process(
 pub fn dead_letter(
     topic: &str,
     origin: Option<SpanContext>,
-    letter: &Letter,
+    letter: &DeadLetter,
     partition: i32,
     batch_id: &str,
 ) {

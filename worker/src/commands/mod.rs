@@ -5,6 +5,7 @@ pub mod audit;
 pub mod dlq;
 pub mod migrate;
 pub mod offsets;
+mod part;
 pub mod pause;
 pub mod privacy;
 pub mod status;

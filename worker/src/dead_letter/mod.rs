@@ -194,7 +194,7 @@ impl DeadLetterSender {
                 batch.id,
                 batch.size = batch.records(),
                 dead_letters = batch.dead_letters(),
-                "dead-letter breaker opened, MySQL rejects too many readings; look for a change to the tables or to what devices send, then restart or raise --dead-letter-ratio-max"
+                "dead-letter breaker opened, MySQL rejects too many readings; look for a change to the tables or to what devices send, then restart, or raise --dead-letter-ratio-max and --dead-letters-consecutive-max"
             );
         }
         allowed

@@ -108,7 +108,8 @@ fn read(
     wanted: WantedOffsets,
     base: i64,
 ) -> KafkaResult<FoundRecords> {
-    let consumer: BaseConsumer<ReaderContext> = client.create_with_context(ReaderContext)?;
+    let consumer: BaseConsumer<ReaderContext> =
+        client.create_with_context(ReaderContext::default())?;
     let starts: BTreeMap<i32, i64> = wanted
         .iter()
         .filter_map(|(partition, offsets)| Some((*partition, *offsets.first()?)))

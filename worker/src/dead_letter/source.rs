@@ -1,6 +1,9 @@
 //! Reads from the headers of a dead letter the delivery that it is about.
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use ljwx_ledger::dead_letter_headers::{
+    SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, last_header,
+};
+use rdkafka::message::{BorrowedMessage, Message};
 
 /// Partition and offset in the readings topic.
 pub type SourceOffset = (i32, i64);
@@ -8,17 +11,9 @@ pub type SourceOffset = (i32, i64);
 /// Returns the delivery of a dead letter; `None` if it is of another topic, or if headers are
 /// missing.
 pub fn source(message: &BorrowedMessage<'_>, source_topic: &str) -> Option<SourceOffset> {
-    let header = |name: &str| {
-        // The last header counts: a replayed dead letter that failed again has older headers too.
-        let headers = message.headers()?;
-        let last = headers.iter().filter(|header| header.key == name).last()?;
-        std::str::from_utf8(last.value?).ok()
-    };
-    if header("dlq.source.topic")? != source_topic {
+    let header = |name: &str| last_header(message.headers(), name);
+    if header(SOURCE_TOPIC)? != source_topic {
         return None;
     }
-    Some((
-        header("dlq.source.partition")?.parse().ok()?,
-        header("dlq.source.offset")?.parse().ok()?,
-    ))
+    Some((header(SOURCE_PARTITION)?.parse().ok()?, header(SOURCE_OFFSET)?.parse().ok()?))
 }

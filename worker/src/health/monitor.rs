@@ -35,19 +35,19 @@ impl ServerMonitor {
             let partitions = observation.kafka.then_some(observation.seen.partitions);
             let mysql_answers = observation.database;
             if let Some(partitions) = partitions {
-                self.update_gate(partitions, mysql_answers).await;
+                self.update_consumption_state(partitions, mysql_answers).await;
             }
             self.health.export(Timestamp::now().as_millisecond());
         }
     }
 
     /// Updates the consumption state. If the state cannot be read, the former state stays.
-    async fn update_gate(&self, partitions: usize, mysql_answers: bool) {
+    async fn update_consumption_state(&self, partitions: usize, mysql_answers: bool) {
         let asked =
             group_control::consumption_state(&self.pool, &self.group, &self.topic, partitions);
         let error = match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(Ok(consumption_state)) => {
-                self.set_gate(consumption_state);
+                self.set_consumption_state(consumption_state);
                 None
             }
             // A missing table or right is an answer, although the monitor needs `ingest_topic`, too.
@@ -63,7 +63,7 @@ impl ServerMonitor {
         self.report_unreadable(error);
     }
 
-    fn set_gate(&self, consumption_state: ConsumptionState) {
+    fn set_consumption_state(&self, consumption_state: ConsumptionState) {
         let paused = matches!(consumption_state, ConsumptionState::Paused(_));
         gauge!(PAUSED, "group" => self.group.clone()).set(flag(paused));
         self.health.consumption_state(&consumption_state);

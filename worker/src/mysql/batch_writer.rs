@@ -60,6 +60,11 @@ impl BatchWriter {
         &self.ledger
     }
 
+    /// Forgets which documents are stored.
+    pub fn forget_documents(&self) {
+        self.period_cache.clear();
+    }
+
     /// Writes all rows of a batch and advances the ledger of its partitions, or changes nothing.
     /// Returns the counts of the deliveries, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {

@@ -14,7 +14,7 @@ use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
 
 use crate::batch::row::{self, Identity};
-use crate::batch::{Batch, Letter, Segment};
+use crate::batch::{Batch, DeadLetter, Segment};
 use crate::mysql::device_ids;
 use crate::mysql::{BatchWriter, WriteError};
 
@@ -47,7 +47,7 @@ impl BatchBisect<'_> {
     pub async fn isolate(
         &self,
         suspect: Option<&Identity>,
-    ) -> Result<Vec<(i32, Letter)>, WriteError> {
+    ) -> Result<Vec<(i32, DeadLetter)>, WriteError> {
         let mut found = self.find(suspect).await?;
         match found.first().map(|(first, _)| *first) {
             None => found.extend(self.last_of_rejected_start().await?),
@@ -86,7 +86,7 @@ impl BatchBisect<'_> {
     async fn find(
         &self,
         suspect: Option<&Identity>,
-    ) -> Result<Vec<(DeliveryIndex, Letter)>, WriteError> {
+    ) -> Result<Vec<(DeliveryIndex, DeadLetter)>, WriteError> {
         let all = places(self.batch, |_| true);
         if let Some(suspect) = suspect.filter(|_| self.batch.dead_letters() < SUSPECTS_MAX) {
             let suspects = places(self.batch, |held| held == Some(suspect));
@@ -105,7 +105,7 @@ impl BatchBisect<'_> {
     async fn halve(
         &self,
         among: Vec<DeliveryIndex>,
-    ) -> Result<Vec<(DeliveryIndex, Letter)>, WriteError> {
+    ) -> Result<Vec<(DeliveryIndex, DeadLetter)>, WriteError> {
         let mut refused = Vec::new();
         let mut parts = vec![among];
         while let Some(mut part) = parts.pop() {
@@ -126,7 +126,9 @@ impl BatchBisect<'_> {
 
     /// Returns the last delivery of the smallest start of the batch that MySQL rejects. `None` if
     /// MySQL accepts the batch.
-    async fn last_of_rejected_start(&self) -> Result<Option<(DeliveryIndex, Letter)>, WriteError> {
+    async fn last_of_rejected_start(
+        &self,
+    ) -> Result<Option<(DeliveryIndex, DeadLetter)>, WriteError> {
         let all = places(self.batch, |_| true);
         let Some(mut error) = self.probe(&all).await? else { return Ok(None) };
         let (mut accepted, mut rejected) = (0, all.len());
@@ -156,8 +158,8 @@ impl BatchBisect<'_> {
         }
     }
 
-    fn letter(&self, (segment, index): DeliveryIndex, (code, message): DataError) -> Letter {
-        Letter {
+    fn letter(&self, (segment, index): DeliveryIndex, (code, message): DataError) -> DeadLetter {
+        DeadLetter {
             offset: self.batch.segments[segment].deliveries[index].offset,
             class: ErrorClass::Data,
             code: Some(code),

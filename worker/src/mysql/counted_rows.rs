@@ -4,6 +4,9 @@
 //! has counted. A batch that changes rows below this id adds the change to the count, in its own
 //! transaction. The ids of merged rows are known to the server alone, so the server counts them in
 //! user variables while it merges. Without this, every audit would have to read the whole table.
+//!
+//! A device that has moved may merge into counted rows of its former partition. Its batch does not see
+//! the count of that partition, so only `worker audit --full` adds these deliveries.
 
 use ljwx_ledger::ledger::Ledger;
 use ljwx_ledger::mysql::sql;
@@ -26,8 +29,8 @@ pub fn first_id(partition: i32) -> i64 {
 
 /// Returns the condition that a row of `table` with an id of the worker is the worker's own. The
 /// worker's id is the first delivery's source, so it is never above `last_source`, unless all
-/// deliveries are replayed rejects. Another writer's id is above the 0 that it leaves there, and the id of
-/// an adopted row is no source (`adopted_id`).
+/// deliveries are replays with [`REJECT_SOURCE`]. Another writer's id is above the 0 that it leaves
+/// there, and the id of an adopted row is no source (`adopted_id`).
 pub fn is_own(table: &str) -> String {
     format!("({table}.last_source>={table}.id OR {table}.last_source={REJECT_SOURCE})")
 }

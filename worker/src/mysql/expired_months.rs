@@ -20,6 +20,8 @@ pub(super) async fn drop_month(
     month: &str,
 ) -> Result<bool, sqlx::Error> {
     row_count::count_new_rows(pool).await?;
+    // Before the table is locked: writers that wait for it may hold all connections.
+    let ledger = pool.acquire().await?;
     let table = format!("{EXPIRED_PREFIX}{month}_{}", Timestamp::now().as_second());
     for statement in [
         format!("CREATE TABLE {table} LIKE {TABLE}"),
@@ -29,7 +31,7 @@ pub(super) async fn drop_month(
         // Safe: the name is digits, like every name of a month.
         connection.execute(AssertSqlSafe(statement)).await?;
     }
-    let moved = move_rows(pool, connection, month, &table).await;
+    let moved = move_rows(ledger, connection, month, &table).await;
     // Unlock after a failure too: this connection is used again, for tables that it has not locked.
     connection.execute("UNLOCK TABLES").await?;
     let moved = moved?;
@@ -38,15 +40,15 @@ pub(super) async fn drop_month(
 }
 
 /// Moves the rows of a month to `table` and drops the month, while both tables are locked. Returns
-/// whether it has.
+/// whether it has. `ledger` is another connection.
 async fn move_rows(
-    pool: &MySqlPool,
+    mut ledger: ljwx_ledger::mysql::MySqlConnection,
     connection: &mut MySqlConnection,
     month: &str,
     table: &str,
 ) -> Result<bool, sqlx::Error> {
     // While the table is locked, no count can move. This session may not read other tables.
-    for count in row_count::counts(&mut pool.acquire().await?).await? {
+    for count in row_count::counts(&mut ledger).await? {
         // Safe: the name is digits.
         let query = format!(
             "SELECT id FROM {TABLE} PARTITION ({month}) FORCE INDEX (idx_id) \

@@ -29,8 +29,8 @@ pub async fn consumption_state(
     {
         return Ok(ConsumptionState::Blocked(format!(
             "{topic} has {partitions} partitions and was accepted with {accepted}: devices have \
-             moved between partitions. Let the workers finish what is there, then run \
-             `worker migrate --accept-partitions`"
+             moved between partitions, and workers end until the number is accepted. Wait until \
+             the alerters have no lag, stop them, then run `worker migrate --accept-partitions`"
         )));
     }
     let reason: Option<String> =
@@ -52,8 +52,7 @@ pub async fn accept_partitions(
     anyhow::ensure!(
         accept || known.is_none_or(|known| known == partitions as i64),
         "{topic} has {partitions} partitions and was accepted with {}: devices have moved between \
-         partitions, and two workers could store one device's readings in any order. Let the workers \
-         finish what is there, then add --accept-partitions",
+         partitions. Wait until the alerters have no lag, stop them, then add --accept-partitions",
         known.unwrap_or_default()
     );
     sqlx::query(

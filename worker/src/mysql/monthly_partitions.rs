@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::errors::{self, LOCK_WAIT_TIMEOUT};
 use ljwx_service::backoff::Backoff;
 use ljwx_service::lifecycle::within;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
@@ -42,11 +42,9 @@ const MAINTAIN_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The remedy if the account lacks a right: those of `ljwx_maintenance` in `deploy/grants.sql`.
 const RIGHTS_REMEDY: &str = "\
-    GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES on the whole database to the account of \
-    MAINTENANCE_MYSQL_URL or, if this is unset, of MYSQL_URL; deploy/grants.sql has the statements";
-
-/// The error of a statement that did not get the table in time.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES on the whole database, UPDATE on \
+    ingest_progress and DELETE on ingest_dropped_month to the account of MAINTENANCE_MYSQL_URL or, if \
+    this is unset, of MYSQL_URL; deploy/grants.sql has the statements";
 
 /// The error of an exchange of tables whose rows are stored differently.
 const STORED_DIFFERENTLY: u16 = 1731;
@@ -86,7 +84,8 @@ fn remedy(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
-/// Creates missing months around `today`, and drops months older than `retention_days`.
+/// Creates missing months around `today`, and drops months older than `retention_days`, by the server's
+/// date, too.
 ///
 /// If a transaction keeps the table open, it retries, with pauses that let writers through.
 /// Dropping the future ends the retries.
@@ -161,9 +160,18 @@ async fn maintain_locked(
         }
     }
     if let Some(days) = retention_days {
+        // The clock of a host that is ahead drops nothing too soon.
+        let today = today.min(server_date(connection).await?);
         drop_expired(pool, connection, &existing, today, days).await?;
     }
     Ok(())
+}
+
+/// Returns the date by the server's clock, in the zone of the devices.
+async fn server_date(connection: &mut MySqlConnection) -> Result<Date, sqlx::Error> {
+    let date: String =
+        sqlx::query_scalar("SELECT CAST(CURRENT_DATE AS CHAR)").fetch_one(connection).await?;
+    date.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(error.into()))
 }
 
 /// Returns the months after `latest` that must exist in `this_month`, each with its end.

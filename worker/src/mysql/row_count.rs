@@ -24,8 +24,10 @@ const RETIRED_DAYS: i64 = 7;
 /// month follows, and the time at which its rows moved.
 pub const EXPIRED_PREFIX: &str = "t_user_health_data_expired_";
 
-/// The condition that a group's row in the ledger is a worker's.
-const OF_WORKERS: &str = "COALESCE(kind, '') <> 'alerter'";
+/// The condition that a group's row in the ledger is a worker's. A row that `worker offsets` has moved before
+/// the first claim has no kind, and may become an alerter's.
+const OF_WORKERS: &str =
+    "(kind = 'worker' OR kind IS NULL AND `stored` + merged + dead_lettered > 0)";
 
 /// Rows and the deliveries that made them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -138,7 +140,7 @@ pub async fn all_rows(
 /// are not counted yet and erased rows (`erased_rows`) included.
 pub async fn dropped_rows(
     connection: &mut MySqlConnection,
-) -> Result<Vec<(i64, RowCount)>, sqlx::Error> {
+) -> Result<BTreeMap<i64, RowCount>, sqlx::Error> {
     // In this order: a table that is dropped meanwhile has been counted before.
     let waiting = expired_tables(&mut *connection).await?;
     // 0.2.0 counted a month before it dropped the month, so its count is void while the month exists.
@@ -171,7 +173,7 @@ pub async fn dropped_rows(
     for (_, bucket, rows, deliveries) in recorded {
         *dropped.entry(bucket).or_default() += RowCount { rows, deliveries, others: 0 };
     }
-    Ok(dropped.into_iter().collect())
+    Ok(dropped)
 }
 
 /// Returns the tables of expired months, each with the name by which its count is recorded.
@@ -241,11 +243,8 @@ async fn count_range(pool: &MySqlPool, partition: i32) -> Result<bool, sqlx::Err
     let to = cut.unwrap_or(end);
     let mut count = count_between(&mut transaction, from, to).await?;
     if begin == 0 {
-        for (bucket, dropped) in dropped_rows(&mut transaction).await? {
-            if bucket == i64::from(partition) {
-                count += dropped;
-            }
-        }
+        let dropped = dropped_rows(&mut transaction).await?;
+        count += dropped.get(&i64::from(partition)).copied().unwrap_or_default();
     }
     for (index, group) in groups.iter().enumerate() {
         let count = if index == 0 { count } else { RowCount::default() };

@@ -18,7 +18,7 @@ use crate::batch::batch_metrics;
 use crate::batch::redis_progress::RedisWrite;
 use crate::batch::row::Identity;
 use crate::batch::spans::{BatchSpans, SpanNames};
-use crate::batch::{Batch, Letter, Segment};
+use crate::batch::{Batch, DeadLetter, Segment};
 use crate::dead_letter::{DeadLetterSender, NotSent};
 use crate::health::Health;
 use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
@@ -179,7 +179,7 @@ impl Flush {
             }
             Ok(found) => {
                 for segment in &mut batch.segments {
-                    let own = |(partition, letter): &(i32, Letter)| {
+                    let own = |(partition, letter): &(i32, DeadLetter)| {
                         (*partition == segment.partition).then(|| letter.clone())
                     };
                     segment.add_dead_letters(found.iter().filter_map(own).collect());

@@ -157,7 +157,7 @@ impl Pipeline {
                 Some(segment) = self.put_back.1.recv() => self.buffer.put_back(segment, now),
                 Some(done) = self.in_flight.join_next() => self.done(done?),
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
-                Ok(()) = self.consumption_state.changed() => self.check_gate()?,
+                Ok(()) = self.consumption_state.changed() => self.check_consumption_state()?,
                 event = self.source.next(admit) => match event {
                     ConsumerEvent::Closed if stop.is_cancelled() => return Ok(()),
                     ConsumerEvent::Closed => anyhow::bail!("the consumer ended without being told to"),
@@ -175,7 +175,7 @@ impl Pipeline {
         }
     }
 
-    fn check_gate(&self) -> anyhow::Result<()> {
+    fn check_consumption_state(&self) -> anyhow::Result<()> {
         match &*self.consumption_state.borrow() {
             ConsumptionState::Blocked(reason) => anyhow::bail!("{reason}"),
             ConsumptionState::Paused(reason) => {
@@ -191,6 +191,11 @@ impl Pipeline {
         match event {
             ConsumerEvent::Assigned(claims) => {
                 self.health.joined();
+                if !claims.is_empty() {
+                    // The database may have been restored: it then lacks documents that were stored.
+                    self.flush.store.forget_documents();
+                    self.flush.bindings.forget();
+                }
                 for claim in claims {
                     // The partition came back before it was drained. Writes of its former claim are
                     // fenced.

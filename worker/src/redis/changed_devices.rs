@@ -62,16 +62,16 @@ impl ReadingsTopic {
         stop: &CancellationToken,
     ) -> anyhow::Result<BTreeSet<DeviceSn>> {
         let consumer: BaseConsumer<ReaderContext> =
-            self.client.create_with_context(ReaderContext)?;
+            self.client.create_with_context(ReaderContext::default())?;
         let mut list = TopicPartitionList::new();
-        for stretch in ranges {
-            ensure!(stretch.from >= base, "the topic that they were in is gone");
-            let from = Offset::Offset(stretch.from - base);
-            list.add_partition_offset(&self.name, stretch.partition, from)?;
+        for range in ranges {
+            ensure!(range.from >= base, "the topic that they were in is gone");
+            let from = Offset::Offset(range.from - base);
+            list.add_partition_offset(&self.name, range.partition, from)?;
         }
         consumer.assign(&list)?;
         let mut open: BTreeMap<i32, i64> =
-            ranges.iter().map(|stretch| (stretch.partition, stretch.to - base)).collect();
+            ranges.iter().map(|range| (range.partition, range.to - base)).collect();
         let mut devices = BTreeSet::new();
         let until = Instant::now() + READ_TIMEOUT;
         while !open.is_empty() {

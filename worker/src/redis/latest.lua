@@ -4,7 +4,7 @@
 --   "row": the whole row of MySQL after the delivery `source`.
 -- ARGV[2]: seconds until a hash expires ("" = never).
 -- ARGV[3]: names of the fields, each with the index of its value; the timestamp is first.
--- ARGV[4] and following: for each device the source, the ids that only fill (bits, as in `Fills`), and
+-- ARGV[4] and following: for each device the source, the ids that only fill (bits, as in `FillOnlyIds`), and
 --   every value ("" = absent); the timestamp is first, the serial number second.
 -- ARGV[3] and following are lists of strings in MessagePack.
 -- Answer for each device: 0 unchanged; 1 changed; 2 there is no hash, and a reading alone must not
@@ -90,8 +90,8 @@ for device = 1, #KEYS do
   -- A rejected message must not fail the hashes of this call. A channel is no key: Redis would want the
   -- user's right to such a key.
   if answer == 1 then
-    local told = redis.pcall('PUBLISH', 'health_data_channel:' .. new[4], new[4])
-    if type(told) == 'table' and told.err then answer = 5 end
+    local published = redis.pcall('PUBLISH', 'health_data_channel:' .. new[4], new[4])
+    if type(published) == 'table' and published.err then answer = 5 end
   end
   answers[device] = answer
 end

@@ -12,6 +12,7 @@ mod deferred;
 mod fields;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -249,14 +250,14 @@ impl LatestHashes {
 
     /// Reports what Redis accepted of a call.
     fn report(&self, answers: &[ScriptReply]) {
-        let (told, untold) =
+        let (published, unpublished) =
             (answers.contains(&ScriptReply::Changed), answers.contains(&ScriptReply::Unpublished));
-        if told || untold {
+        if published || unpublished {
             self.outcomes.writes.taken();
         }
-        if untold && self.outcomes.messages.failed(UNPUBLISHED, Instant::now()) {
+        if unpublished && self.outcomes.messages.failed(UNPUBLISHED, Instant::now()) {
             warn!(error = UNPUBLISHED, "cannot publish changed hashes, continuing with the hashes");
-        } else if told && !untold && self.outcomes.messages.taken() {
+        } else if published && !unpublished && self.outcomes.messages.taken() {
             info!("publishing of changed hashes recovered");
         }
     }
@@ -267,7 +268,7 @@ impl LatestHashes {
         let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string()).unwrap_or_default();
         arguments.extend([mode.as_str().into(), ttl.into(), self.fields.clone()]);
         for (identity, row) in row_refs {
-            keys.push(format!("health_data:{}", identity.0));
+            keys.push(hash_key(&identity.0));
             arguments.push(packed_row(identity, row));
         }
         (keys, arguments)
@@ -284,13 +285,18 @@ impl LatestHashes {
     }
 }
 
+/// Returns the key of a device's hash.
+pub fn hash_key(device: &impl Display) -> String {
+    format!("health_data:{device}")
+}
+
 /// Logs and counts the keys that were no hashes. `numbers` are their devices' numbers, from 1.
 fn log_replaced(row_refs: &[RowRef<'_>], numbers: &[i64]) {
     let device = |number: &i64| row_refs.get(usize::try_from(*number - 1).ok()?);
     let Some((first, _)) = numbers.first().and_then(device) else { return };
     counter!(REDIS_REPLACED).increment(numbers.len() as u64);
-    let key = format!("health_data:{}", first.0);
-    warn!(keys = numbers.len(), first = key, "keys of another type replaced by device hashes");
+    let first = hash_key(&first.0);
+    warn!(keys = numbers.len(), first, "keys of another type replaced by device hashes");
 }
 
 fn count(answers: &[ScriptReply], wanted: ScriptReply) -> usize {

@@ -35,6 +35,9 @@ const GENERATION_INTERVAL: Duration = Duration::from_secs(2);
 /// refilled without end.
 const REFILL_PAUSE: Duration = Duration::from_secs(10);
 
+/// Interval of the signs of life of a refill, well below the time after which another replica takes it.
+const REFILL_KEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Most deliveries that are looked up in the topic. For more, all devices of MySQL are processed.
 const RANGE_DELIVERIES_MAX: i64 = 50_000;
 
@@ -149,13 +152,14 @@ impl Repair {
         {
             return Ok(generation);
         }
-        let generation = self.generation_check.check().await.context("sentinel")?;
+        let generation =
+            self.generation_check.check().await.context("cannot check Redis's generation")?;
         memory.generation = Some((Instant::now(), generation));
         Ok(generation)
     }
 
     async fn refill(&self, generation: Generation) -> anyhow::Result<()> {
-        let devices = self.refresh_all(true).await?;
+        let devices = self.keep_refill(self.refresh_all()).await?;
         self.generation_check.refilled(generation.present).await?;
         if devices > 0 {
             info!(devices, generation = generation.present, "Redis filled from MySQL");
@@ -172,7 +176,7 @@ impl Repair {
         let deliveries: i64 = behind.iter().map(|lane| lane.redis_progress.behind()).sum();
         let changed_devices = match deliveries {
             0..=RANGE_DELIVERIES_MAX => self.changed_devices(behind, stop).await,
-            _ => Err(anyhow::anyhow!("a long stretch")),
+            _ => Err(anyhow::anyhow!("a long range")),
         };
         let (devices, source) = match changed_devices {
             Ok(devices) => {
@@ -182,7 +186,7 @@ impl Repair {
             }
             Err(reason) => {
                 debug!(%reason, deliveries, "cannot read changed devices from the topic, repairing all devices");
-                (self.refresh_all(false).await?, "mysql")
+                (self.refresh_all().await?, "mysql")
             }
         };
         info!(deliveries, devices, source, "Redis repaired");
@@ -210,7 +214,7 @@ impl Repair {
     }
 
     /// Writes the newest row of every device to Redis. Returns the number of devices.
-    async fn refresh_all(&self, refilling: bool) -> anyhow::Result<usize> {
+    async fn refresh_all(&self) -> anyhow::Result<usize> {
         let (mut last, mut all) = (String::new(), 0);
         loop {
             let page = self.newest.devices_after(&last).await?;
@@ -220,11 +224,23 @@ impl Repair {
             self.latest.refresh(&devices).await?;
             counter!(REDIS_REPAIRED, "source" => "mysql").increment(devices.len() as u64);
             all += devices.len();
-            if refilling {
-                anyhow::ensure!(
-                    self.generation_check.take_refill().await?,
-                    "another replica refills"
-                );
+        }
+    }
+
+    /// Runs `work`, and keeps the refill meanwhile: a page may take longer than others wait for it.
+    async fn keep_refill<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut ticks = tokio::time::interval(REFILL_KEEP_INTERVAL);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = ticks.tick() => {
+                    let kept = self.generation_check.take_refill().await?;
+                    anyhow::ensure!(kept, "another replica refills");
+                }
             }
         }
     }

@@ -97,13 +97,23 @@ async fn a_value_that_is_refused_is_the_values_fault() -> Result<()> {
 #[tokio::test]
 async fn what_a_statement_misses_is_the_tables_fault() -> Result<()> {
     let (scratch, mut session) = with_tables().await?;
+    for sql in [
+        "CREATE TABLE gone (id INT PRIMARY KEY)",
+        "CREATE VIEW broken AS SELECT id FROM gone",
+        "DROP TABLE gone",
+        "CREATE DEFINER = 'ljwx_no_such_user'@'%' VIEW orphan AS SELECT id FROM t",
+    ] {
+        run(&mut session, sql).await?;
+    }
     for (sql, number) in [
         ("USE ljwx_no_such_database", 1049),
         ("SELECT nothing FROM t", 1054),
         ("SELEC nothing FROM t", 1064),
         ("INSERT INTO parent VALUES (1, 2)", 1136),
         ("SELECT * FROM missing", 1146),
+        ("SELECT * FROM broken", 1356),
         ("INSERT INTO t (id) VALUES (9)", 1364),
+        ("SELECT * FROM orphan", 1449),
         ("INSERT INTO months VALUES (10)", 1526),
     ] {
         provoke(&mut session, sql, &[number], Schema).await?;

@@ -16,17 +16,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use ljwx_reading::wire;
+use ljwx_reading::{wall_text_of, wire};
 use ljwx_service::config::{EXIT_CONFIG, Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::telemetry::TelemetryArgs;
+use ljwx_service::text::print_found;
 use rdkafka::message::Message;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::rules::mysql;
-use super::{print_found, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::{self, RuleSource};
@@ -113,7 +113,7 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
     let sets = [Arc::clone(&against.set), Arc::clone(&tried.set)];
     let own = config.clone();
     let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
-    let times = config.times().map(|at| wall(at, &config.zone.zone));
+    let times = config.times().map(|at| wall_text_of(at, &config.zone.zone));
     let report = BacktestReport::new(times, [against, tried], trial);
     print_found(config.json, &report, &mut io::stdout().lock(), print)?;
     Ok(ExitCode::SUCCESS)

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use ljwx_service::text::{Align, table_of};
+use ljwx_service::text::{Align, Column, table, table_of};
 use serde::Serialize;
 
 use super::compare::{Difference, Differences, EpisodeGroup, RuleTotals};
 use super::trial::{BacktestRun, RecordCounts};
-use crate::commands::layout::{Column, table};
 use crate::rules::index::RuleSet;
 
 /// A set of rules and its name.
@@ -75,12 +74,12 @@ impl BacktestReport {
 
 /// Prints the report as tables.
 pub fn print(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
-    let RecordCounts { read, others, undecodable, judged, late, ahead } = report.records;
+    let RecordCounts { read, others, undecodable, evaluated, late, ahead } = report.records;
     writeln!(out, "received from {} to {}", report.from, report.to)?;
     writeln!(
         out,
-        "{read} records: {judged} judged, {late} late, {ahead} ahead of the clock, {undecodable} \
-         undecodable, {others} of others"
+        "{read} records: {evaluated} evaluated, {late} late, {ahead} ahead of the clock, \
+         {undecodable} undecodable, {others} of others"
     )?;
     writeln!(out, "A: {}\nB: {}\n", report.a, report.b)?;
     rules(report, out)?;
@@ -101,11 +100,12 @@ pub fn print(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
     if *unlisted > 0 {
         writeln!(out, "{unlisted} more are not listed")?;
     }
-    writeln!(out, "\nnothing was written and nobody was told")
+    writeln!(out, "\nnothing was written and nobody was notified")
 }
 
 fn rules(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
-    let heads = ["rule", "type", "A episodes", "devices", "told", "B episodes", "devices", "told"];
+    let heads =
+        ["rule", "type", "A episodes", "devices", "notified", "B episodes", "devices", "notified"];
     let mut rows = vec![heads.map(str::to_owned)];
     let mut totals = [0; 4];
     for line in &report.rules {
@@ -141,7 +141,7 @@ fn differences(listed: &[Difference], out: &mut impl Write) -> io::Result<()> {
         ("ended", Align::Right, &|(.., group)| group.ended_at.as_deref().unwrap_or("open").into()),
         ("severity", Align::Right, &|(.., group)| group.severity.as_str().to_owned()),
         ("episodes", Align::Right, &|(.., group)| group.episodes.to_string()),
-        ("told", Align::Right, &|(.., group)| group.notifications.to_string()),
+        ("notified", Align::Right, &|(.., group)| group.notifications.to_string()),
     ];
     table(&rows, columns, out)
 }

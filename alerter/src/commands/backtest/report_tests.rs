@@ -26,22 +26,22 @@ fn the_tables_say_what_fires_under_each_set_and_which_devices_differ() {
     let text = String::from_utf8(out).unwrap();
     let expected = "\
 received from 2025-09-02 12:00:00 to 2025-09-02 13:00:00
-6 records: 6 judged, 0 late, 0 ahead of the clock, 0 undecodable, 0 of others
+6 records: 6 evaluated, 0 late, 0 ahead of the clock, 0 undecodable, 0 of others
 A: t_alert_rules
 B: new.yaml
 
- rule  type    A episodes  devices  told  B episodes  devices  told
-    1  metric           2        1     2           1        1     2
-total                   2              2           1              2
+ rule  type    A episodes  devices  notified  B episodes  devices  notified
+    1  metric           2        1         2           1        1         2
+total                   2                  2           1                  2
 
 2 differences: 1 only under A, 0 only under B, 1 under both with other times, severities or notifications
 
-          device  rule  set               opened                ended  severity  episodes  told
-ABCDE25100000001     1    A  2025-09-02 12:01:00  2025-09-02 12:02:00     major         1     2
-ABCDE25100000001     1    A  2025-09-02 12:03:00                 open     major         1     0
-ABCDE25100000001     1    B  2025-09-02 12:03:00  2025-09-02 12:05:00     major         1     2
+          device  rule  set               opened                ended  severity  episodes  notified
+ABCDE25100000001     1    A  2025-09-02 12:01:00  2025-09-02 12:02:00     major         1         2
+ABCDE25100000001     1    A  2025-09-02 12:03:00                 open     major         1         0
+ABCDE25100000001     1    B  2025-09-02 12:03:00  2025-09-02 12:05:00     major         1         2
 
-nothing was written and nobody was told
+nothing was written and nobody was notified
 ";
     assert_eq!(text, expected);
 }
@@ -61,5 +61,5 @@ fn the_document_says_the_same() {
     assert_eq!((&differences["only_a"], &differences["otherwise"]), (&json!(1), &json!(1)));
     assert_eq!(differences["listed"][1]["a"]["ended_at"], json!(null));
     assert_eq!(differences["listed"][1]["b"]["severity"], "major");
-    assert_eq!(document["records"]["judged"], 6);
+    assert_eq!(document["records"]["evaluated"], 6);
 }

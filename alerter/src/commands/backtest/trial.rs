@@ -41,7 +41,7 @@ pub struct RecordCounts {
     /// Records that hold no valid reading.
     pub undecodable: u64,
     /// Readings that were evaluated.
-    pub judged: u64,
+    pub evaluated: u64,
     /// Readings without a newer vital.
     pub late: u64,
     /// Readings whose device's clock runs ahead.
@@ -105,7 +105,7 @@ impl BacktestRun {
             if side == 0 {
                 let records = &mut self.records;
                 *match evaluated.outcome {
-                    ReadingOutcome::Evaluated => &mut records.judged,
+                    ReadingOutcome::Evaluated => &mut records.evaluated,
                     ReadingOutcome::Late => &mut records.late,
                     ReadingOutcome::AheadOfClock => &mut records.ahead,
                 } += 1;
@@ -190,14 +190,14 @@ mod tests {
         let rates = [110, 90, 110, 90];
         let there = found(json!({}), json!({"cooldown_seconds": 0}), &rates);
         let notified = there.rules[&1].map(|count| count.notifications);
-        assert_eq!(notified, [2, 4], "within the cooldown the second episode is told of no more");
+        assert_eq!(notified, [2, 4], "within the cooldown the second episode is not notified");
         let silent = json!({"enabled_channels": ["sms"]});
         let [one, other] = found(json!({}), silent, &rates).rules[&1];
         assert_eq!(other, RuleTotals { notifications: 0, ..one });
     }
 
     #[test]
-    fn a_reminder_that_nobody_hears_is_no_difference() {
+    fn a_reminder_that_reaches_nobody_is_no_difference() {
         let silent = json!({"enabled_channels": ["sms"]});
         let mut reminding = silent.clone();
         reminding["repeat_interval_seconds"] = json!(60);
@@ -208,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_wanted_readings_are_judged() {
+    fn only_the_wanted_readings_are_evaluated() {
         let device = DeviceSn::new("another");
-        for (wanted, judged) in [
+        for (wanted, evaluated) in [
             (Selection { customer_id: Some(7), ..Selection::default() }, 1),
             (Selection { customer_id: Some(8), ..Selection::default() }, 0),
             (Selection { device, ..Selection::default() }, 0),
@@ -218,9 +218,14 @@ mod tests {
             let mut trial = trial(json!({}), json!({}), wanted);
             trial.reading(0, &heart_rate(0, 110));
             trial.undecodable();
-            let others = 1 - judged;
-            let expected =
-                RecordCounts { read: 2, undecodable: 1, judged, others, ..RecordCounts::default() };
+            let others = 1 - evaluated;
+            let expected = RecordCounts {
+                read: 2,
+                undecodable: 1,
+                evaluated,
+                others,
+                ..RecordCounts::default()
+            };
             assert_eq!(trial.records, expected);
         }
     }

@@ -59,7 +59,7 @@ pub struct RuleSummary {
     /// Episodes that opened in the period.
     pub episodes: u64,
     /// Of these, episodes that someone was notified of.
-    pub told: u64,
+    pub notified: u64,
     /// Of these, episodes that ended.
     pub ended: u64,
     /// Open episodes, including those that opened before the period.
@@ -247,7 +247,7 @@ impl<'a> Aggregation<'a> {
 impl RuleStats {
     fn count(&mut self, history: &EpisodeHistory) {
         self.line.episodes += 1;
-        self.line.told += u64::from(history.is_notified);
+        self.line.notified += u64::from(history.is_notified);
         self.line.ended += u64::from(!history.is_open);
         if let Some(over_at) = history.over_at {
             self.lasted.add(over_at - history.opened_at);

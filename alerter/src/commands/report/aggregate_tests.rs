@@ -48,7 +48,7 @@ fn each_rule_and_tenant_is_told_apart() {
 }
 
 #[test]
-fn an_episode_counts_by_its_opening_and_how_soon_it_was_told() {
+fn an_episode_counts_by_its_opening_and_how_soon_it_was_notified() {
     let ahead =
         EpisodeHistory { delivered_at: Some(DAY - 10), recorded_at: None, ..history("B", DAY - 5) };
     let still_open = EpisodeHistory { over_at: None, is_open: true, ..history("C", 5 * HOUR) };
@@ -64,7 +64,7 @@ fn an_episode_counts_by_its_opening_and_how_soon_it_was_told() {
     let tallies = fold(DAY, &[history("A", 0), ahead, still_open, superseded, carried, later]);
     let [tally] = &tallies[..] else { panic!("{tallies:?}") };
     let line = &tally.line;
-    assert_eq!((line.episodes, line.told, line.ended, line.open), (4, 3, 3, 2));
+    assert_eq!((line.episodes, line.notified, line.ended, line.open), (4, 3, 3, 2));
     assert_eq!((line.lasted_p50_ms, line.event_to_delivery_p95_ms), (Some(HOUR), Some(4_000)));
     assert_eq!(tally.lasted.percentiles([50, 100]), [Some(HOUR), Some(HOUR)]);
     assert_eq!(tally.since_event.percentiles([0, 100]), [Some(0), Some(4_000)]);

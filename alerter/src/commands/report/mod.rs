@@ -16,10 +16,9 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use ljwx_service::config::{Problems, TimeArg};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use ljwx_service::text::print_found;
 
-use super::{DatabaseArgs, print_found};
+use super::DatabaseArgs;
 use crate::commands::report::assemble::AlertReport;
 use crate::commands::report::print::print;
 use crate::commands::report::query::ReportQuery;
@@ -61,11 +60,8 @@ impl ReportArgs {
     }
 
     /// Makes the report and prints it on standard output.
-    pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
-        let report = tokio::select! {
-            report = self.make() => report?,
-            () = stop.cancelled() => anyhow::bail!("interrupted"),
-        };
+    pub async fn run(&self) -> anyhow::Result<()> {
+        let report = self.make().await?;
         Ok(print_found(self.json, &report, &mut std::io::stdout(), print)?)
     }
 
@@ -80,14 +76,14 @@ impl ReportArgs {
             customer_id: self.customer_id,
             zone: zone.clone(),
         };
-        let pool = self.tables.mysql.connect(zone)?.with_limit(STATEMENT_TIMEOUT);
+        let pool = self.tables.connect()?.with_limit(STATEMENT_TIMEOUT);
         let source = match &self.rules_file {
             Some(path) => RuleSource::File(path.clone()),
             None => RuleSource::Table(pool.clone()),
         };
         let RulesSnapshot { rules, refused, .. } = RulesSnapshot::read(&source, None).await?;
         if !refused.is_empty() {
-            warn!(invalid = refused.len(), "invalid rules skipped, see `alerter rules check`");
+            eprintln!("{} invalid rules skipped: see `alerter rules check`", refused.len());
         }
         let mut connection = pool.acquire().await.context("MySQL does not answer")?;
         assemble::make(&mut connection, &question, &rules, now_ms).await

@@ -19,23 +19,14 @@ impl Percentiles {
     /// Adds one value.
     pub fn add(&mut self, value: i64) {
         if self.seen.is_multiple_of(1 << self.halvings) {
+            // The number of values seen is a multiple of the new interval too, so this one is kept.
             if self.values.len() == VALUES_MAX {
-                self.thin_out();
+                self.values = self.values.iter().copied().step_by(2).collect();
+                self.halvings += 1;
             }
             self.values.push(value);
         }
         self.seen += 1;
-    }
-
-    /// Keeps every second value. The number of values seen is then a multiple of the new interval,
-    /// so the next value is kept too.
-    fn thin_out(&mut self) {
-        let mut kept = false;
-        self.values.retain(|_| {
-            kept = !kept;
-            kept
-        });
-        self.halvings += 1;
     }
 
     /// Returns, for each percentage, the smallest value that at least so many percent of the values

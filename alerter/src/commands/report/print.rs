@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use ljwx_service::text::Align::{Left, Right};
+use ljwx_service::text::{Column, table};
 
 use super::aggregate::{NotificationGroup, RuleSummary};
 use super::assemble::AlertReport;
-use crate::commands::layout::{Column, table};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 use crate::notify::wechat::escape::shortened;
 use crate::rules::TEMPLATE_TENANT;
@@ -32,7 +32,7 @@ fn tables(lines: &[RuleSummary], out: &mut impl Write) -> io::Result<()> {
         ("tenant", Right, &|line| line.customer_id.to_string()),
         ("alert", Left, &|line| shortened(&line.alert_type, ALERT_CHARS_MAX)),
         ("opened", Right, &|line| line.episodes.to_string()),
-        ("told", Right, &|line| line.told.to_string()),
+        ("notified", Right, &|line| line.notified.to_string()),
         ("open", Right, &|line| line.open.to_string()),
         ("ended", Right, &|line| line.ended.to_string()),
         ("lasted", Right, &|line| or_dash(line.lasted_p50_ms, short)),

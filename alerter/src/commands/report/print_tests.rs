@@ -22,7 +22,7 @@ fn report() -> AlertReport {
         customer_id: 7,
         alert_type: "HEARTRATE_HIGH_ALERT_OF_OLD".into(),
         episodes: 120,
-        told: 100,
+        notified: 100,
         ended: 118,
         open: 3,
         lasted_p50_ms: Some(200_000),
@@ -69,8 +69,8 @@ fn the_report_reads_as_tables_of_at_most_110_columns() {
     let expected = "\
 2026-01-01 00:00:00 to 2026-01-02 00:00:00 (Asia/Shanghai)
 
-rule  tenant  alert                 opened  told  open  ended  lasted  e.p50   e.p95  r.p50  r.p95
-  12       7  HEARTRATE_HIGH_ALER…     120   100     3    118   3m20s     3s  23h59m  850ms      -
+rule  tenant  alert                 opened  notified  open  ended  lasted  e.p50   e.p95  r.p50  r.p95
+  12       7  HEARTRATE_HIGH_ALER…     120       100     3    118   3m20s     3s  23h59m  850ms      -
 lasted: median of those that ended; e: from the event to the first delivery, r: from the recording
 
 rule  tenant  sent  pending  failed  dropped  in_digest  cooldown  flapping  silenced  other  flaps

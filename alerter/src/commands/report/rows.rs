@@ -8,6 +8,7 @@ use anyhow::Context;
 use futures_util::TryStreamExt;
 use jiff::civil::DateTime;
 use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_ledger::platform_tables::ALERT_OVER;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::aggregate::{Aggregation, EpisodeHistory, NotificationGroup};
@@ -17,9 +18,6 @@ use crate::rules::Channel;
 /// Most time by which a device's clock may be ahead. A notification may be that much older than its
 /// event.
 const AHEAD_MS_MAX: i64 = 24 * 3_600_000;
-
-/// Statuses of ended episodes. An episode with a `recover_at` has ended too.
-const OVER: &str = "'RESOLVED', 'superseded', 'STALE', 'CLOSED'";
 
 #[derive(Debug, FromRow)]
 struct EpisodeRow {
@@ -61,7 +59,8 @@ pub async fn episodes(
 /// Builds the query. Rows of the platform have no episode key. Keys are compared in the character
 /// set of our tables: in the platform's own, MySQL could not use the index.
 fn query() -> String {
-    let open = format!("a.recover_at IS NULL AND COALESCE(a.alert_status, '') NOT IN ({OVER})");
+    // An episode with a `recover_at` has ended too.
+    let open = format!("a.recover_at IS NULL AND NOT COALESCE({ALERT_OVER}, 0)");
     format!(
         "SELECT a.rule_id, a.customer_id, a.alert_type, a.device_sn, \
          CAST(a.occur_at AS CHAR) AS opened, CAST(a.recover_at AS CHAR) AS recovered, \

@@ -79,14 +79,14 @@ fn a_tenant_s_list_says_which_of_its_rules_are_probably_mistakes() {
 }
 
 #[test]
-fn what_is_listed_in_force_is_what_readings_are_judged_by() {
+fn what_is_listed_in_force_is_what_readings_are_evaluated_by() {
     let snapshot = snapshot();
     for tenant in [0, 7, 8, 9] {
         let report = RuleListing::new(&snapshot, tenant);
         let listed = report.rules.iter().filter(|line| line.state == ListedState::InForce);
         let listed: Vec<i64> = listed.map(|line| line.id).collect();
-        let judged: Vec<i64> = snapshot.rules.of(tenant).iter().map(|rule| rule.id).collect();
-        assert_eq!(listed, judged, "tenant {tenant}");
+        let evaluated: Vec<i64> = snapshot.rules.of(tenant).iter().map(|rule| rule.id).collect();
+        assert_eq!(listed, evaluated, "tenant {tenant}");
     }
 }
 
@@ -97,14 +97,14 @@ fn the_table_can_be_read_at_100_columns() {
     for line in [
         "tenant 7: 2 rules in force, 2 of its own",
         "id   of        prio  severity  type    watches",
-        "101  own       1     minor     metric  heart_rate < 50 or > 110, 3 times within 300 s; tells log",
+        "101  own       1     minor     metric  heart_rate < 50 or > 110, 3 times within 300 s; channels log",
         "                                       overrides 1",
-        "1    template  3     major     metric  heart_rate > 120; tells wechat, message",
+        "1    template  3     major     metric  heart_rate > 120; channels wechat, message",
         "                                       overridden by 101",
         "rule 103",
         "    threshold_max: must be a number",
-        "    judged by its last good version, accepted 2025-09-02 12:00:00",
-        "    not judged: no good version of it is kept",
+        "    evaluated in its last good version, accepted 2025-09-02 12:00:00",
+        "    not evaluated: no good version of it is kept",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }

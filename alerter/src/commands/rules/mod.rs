@@ -14,9 +14,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::text::print_found;
 use secrecy::SecretString;
 
-use super::print_found;
 use crate::rules::loading::last_good::LastGoodStore;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;

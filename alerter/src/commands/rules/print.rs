@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use ljwx_service::text::Align::Left;
+use ljwx_service::text::{Column, wrapped, wrapped_table};
 
 use super::listing::{ListedRule, ListedState, RuleListing, RuleOrigin};
-use crate::commands::layout::{Column, wrapped, wrapped_table};
 use crate::rules::TEMPLATE_TENANT;
 use crate::rules::validation::lints::numbers;
 
@@ -67,9 +67,11 @@ fn reasons(
 
 /// Returns what the other columns do not hold.
 fn details(line: &ListedRule) -> Vec<String> {
-    let channels =
-        if line.channels.is_empty() { "nobody".into() } else { line.channels.join(", ") };
-    let mut details = vec![format!("{}; tells {channels}", line.watches)];
+    let channels = match &line.channels[..] {
+        [] => "no channel".to_owned(),
+        channels => format!("channels {}", channels.join(", ")),
+    };
+    let mut details = vec![format!("{}; {channels}", line.watches)];
     if line.state == ListedState::Disabled {
         details.push("disabled".into());
     }

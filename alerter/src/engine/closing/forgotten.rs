@@ -11,7 +11,6 @@ use crate::engine::closing::ends::close;
 use crate::engine::device::{Device, LastSeen, RuleState, tenant};
 use crate::engine::outcome::{Change, moment};
 use crate::engine::partition::Partition;
-use crate::rules::Trigger;
 use crate::rules::index::RuleSet;
 
 impl Partition {
@@ -44,24 +43,36 @@ impl Partition {
     /// Returns the devices that are missing from a known wearer.
     pub(in crate::engine) fn absent_users(&self, rules: &RuleSet) -> BTreeSet<DeviceSn> {
         let is_missed = |(id, state): (&i64, &RuleState)| {
-            state.is_bound && state.episode.open().is_some() && is_absence(*id, state, rules)
+            let user_id = state.worn_by.or(state.ids.user_id);
+            user_id.is_some() && state.episode.open().is_some() && is_absence(*id, state, rules)
         };
         let absent = self.devices.iter().filter(|(_, device)| device.tracked.iter().any(is_missed));
         absent.map(|(sn, _)| sn.clone()).collect()
     }
 
-    /// Closes the absences of devices that belong to nobody any more. The devices count as not seen
-    /// until their next reading, so that they are not missed again.
+    /// Closes the absences of devices that were bound to a user and are not `worn` any more. The
+    /// devices count as not seen until their next reading, so that they are not missed again.
     pub(in crate::engine) fn close_unbound(
         &mut self,
-        unbound: &BTreeSet<DeviceSn>,
+        (asked, worn): (&[DeviceSn], &BTreeSet<DeviceSn>),
         rules: &RuleSet,
         zone: &TimeZone,
     ) -> Vec<Change> {
         let at = moment(zone, self.clock.clock_ms());
         let mut changes = Vec::new();
-        for sn in unbound {
+        for sn in asked {
             let Some((place, _, device)) = self.devices.get_full_mut(sn) else { continue };
+            let is_worn = worn.contains(sn);
+            for (id, state) in &mut device.tracked {
+                // After a restart it is not known that a device which is then found missing was bound.
+                if is_worn && !state.is_bound && is_absence(*id, state, rules) {
+                    state.is_bound = true;
+                    self.touched.stepped.insert((*id, sn.clone()));
+                }
+            }
+            if is_worn || !device.tracked.values().any(|state| state.is_bound) {
+                continue;
+            }
             device.last_seen = LastSeen::default();
             let absences = device.tracked.extract_if(.., |id, state| is_absence(*id, state, rules));
             let close = |one| close((sn, one), rules, at, false, &mut self.touched);
@@ -75,7 +86,7 @@ impl Partition {
 /// Whether the state is of a rule that watches for missing data.
 fn is_absence(rule_id: i64, state: &RuleState, rules: &RuleSet) -> bool {
     let rule = rules.in_force(tenant(state.ids), rule_id);
-    rule.is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)))
+    rule.is_some_and(|rule| rule.is_no_data())
 }
 
 impl Device {
@@ -93,8 +104,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::episode::EpisodeKey;
     use crate::engine::routing::{OwedReason, Routed};
     use crate::engine::{Arrival, DeviceLimits, Engine, StoredPartition};
+    use crate::rules::Rule;
     use crate::test_support::{merged, reading, rule};
 
     const MINUTE_MS: i64 = 60_000;
@@ -117,7 +130,7 @@ mod tests {
 
     /// Evaluates a heart rate at a minute of an hour, and returns the transitions: rule, transition,
     /// user, and whether it is notified.
-    fn heard(engine: &mut Engine, minute: i64, rate: i64, fields: Value) -> Vec<String> {
+    fn evaluated(engine: &mut Engine, minute: i64, rate: i64, fields: Value) -> Vec<String> {
         let at = json!({
             "device_sn": "A1", "customer_id": 7, "heart_rate": rate,
             "timestamp": format!("2025-09-02 12:{minute:02}:00"),
@@ -127,30 +140,49 @@ mod tests {
         changes.iter().map(said).collect()
     }
 
+    /// Returns a transition: rule, transition, user, and `!` if it is notified.
     fn said(change: &Change) -> String {
-        let told = if change.transition.notify { " told" } else { "" };
+        let notified = if change.transition.notify { "!" } else { "" };
         let user = change.ids.user_id.unwrap_or_default();
-        format!("{} {} {user}{told}", change.rule_id, change.transition.to.as_str())
+        format!("{} {} {user}{notified}", change.rule_id, change.transition.to.as_str())
     }
 
     #[test]
     fn another_wearer_closes_what_is_open_and_starts_over_without_a_cooldown() {
         let mut engine = engine(vec![json!({}), absence()], DeviceLimits::default());
         let worn_by = |user_id: i64| json!({"user_id": user_id});
-        assert_eq!(heard(&mut engine, 0, 150, worn_by(11)), ["1 opened 11 told"]);
-        assert_eq!(heard(&mut engine, 1, 150, json!({})), [""; 0], "unknown is no other user");
+        assert_eq!(evaluated(&mut engine, 0, 150, worn_by(11)), ["1 opened 11!"]);
+        assert_eq!(evaluated(&mut engine, 1, 150, json!({})), [""; 0], "unknown is no other user");
         let unknown = json!({"customer_id": null});
-        assert_eq!(heard(&mut engine, 1, 150, unknown), [""; 0], "nor is the tenant another");
-        let changed = heard(&mut engine, 2, 150, worn_by(12));
-        assert_eq!(changed, ["1 closed 11 told", "1 opened 12 told"]);
+        assert_eq!(evaluated(&mut engine, 1, 150, unknown), [""; 0], "nor is the tenant another");
+        let changed = evaluated(&mut engine, 2, 150, worn_by(12));
+        assert_eq!(changed, ["1 closed 11!", "1 opened 12!"]);
         let other = json!({"device_sn": "B1"});
         for minute in 3..8 {
-            let missed = heard(&mut engine, minute, 80, other.clone());
-            let expected = if minute == 7 { vec!["2 opened 12 told"] } else { Vec::new() };
+            let missed = evaluated(&mut engine, minute, 80, other.clone());
+            let expected = if minute == 7 { vec!["2 opened 12!"] } else { Vec::new() };
             assert_eq!(missed, expected, "at minute {minute}");
         }
-        let back = heard(&mut engine, 8, 80, worn_by(11));
-        assert_eq!(back, ["1 closed 12 told", "2 closed 12 told"], "missed from another wearer");
+        let back = evaluated(&mut engine, 8, 80, worn_by(11));
+        assert_eq!(back, ["1 closed 12!", "2 closed 12!"], "missed from another wearer");
+    }
+
+    #[test]
+    fn a_missing_device_that_another_person_takes_over_is_missed_from_that_person_too() {
+        let mut engine = engine(vec![absence()], DeviceLimits::default());
+        let mut made = Vec::new();
+        for minute in 0..=11 {
+            let worn_by = match minute {
+                0 => Some(12),
+                6 => Some(11),
+                _ => None,
+            };
+            if let Some(user_id) = worn_by {
+                made.extend(evaluated(&mut engine, minute, 80, json!({"user_id": user_id})));
+            }
+            made.extend(evaluated(&mut engine, minute, 80, json!({"device_sn": "B1"})));
+        }
+        assert_eq!(made, ["2 opened 12!", "2 closed 12!", "2 opened 11!"]);
     }
 
     #[test]
@@ -170,25 +202,25 @@ mod tests {
         assert!(engine.take_changes(0).people.is_empty());
         let bound = at(1, json!({"user_id": 11, "org_id": 5}));
         assert!(engine.evaluate(0, &bound, &nobody).changes.is_empty());
-        let people = engine.take_changes(0).people;
-        let [moved] = &people[..] else { panic!("{people:?}") };
-        assert_eq!((moved.ids, moved.opened_at), (bound.ids(), at(0, json!({})).epoch_ms()));
-        let told =
+        let opened = at(0, json!({}));
+        let key = EpisodeKey::new(1, 1, opened.device_sn(), opened.epoch_ms());
+        assert_eq!(engine.take_changes(0).people, [(key, bound.ids())]);
+        let notified =
             engine.evaluate(0, &at(2, json!({"user_id": 11, "org_id": 5})), &Routed::Somebody);
-        assert_eq!(told.changes.iter().map(said).collect::<Vec<_>>(), ["1 notified 11 told"]);
+        assert_eq!(notified.changes.iter().map(said).collect::<Vec<_>>(), ["1 notified 11!"]);
         let moved = engine.evaluate(0, &at(3, json!({"user_id": 11, "org_id": 6})), &nobody);
         assert!(moved.changes.is_empty() && engine.take_changes(0).people.is_empty());
     }
 
     #[test]
-    fn a_silent_device_is_forgotten_for_good_and_its_episodes_close_untold() {
+    fn a_silent_device_is_forgotten_for_good_and_its_episodes_close_unnotified() {
         let limits = DeviceLimits { forget_after_ms: 30 * MINUTE_MS, ..DeviceLimits::default() };
         let mut engine = engine(vec![json!({})], limits);
-        assert_eq!(heard(&mut engine, 0, 150, json!({})), ["1 opened 0 told"]);
-        assert_eq!(heard(&mut engine, 30, 80, json!({"device_sn": "B1"})), [""; 0]);
+        assert_eq!(evaluated(&mut engine, 0, 150, json!({})), ["1 opened 0!"]);
+        assert_eq!(evaluated(&mut engine, 30, 80, json!({"device_sn": "B1"})), [""; 0]);
         drop(engine.take_changes(0));
         assert!(engine.forget_devices(0).is_empty(), "not before its time");
-        heard(&mut engine, 31, 80, json!({"device_sn": "B1"}));
+        evaluated(&mut engine, 31, 80, json!({"device_sn": "B1"}));
         assert!(engine.forget_devices(0).is_empty(), "not while a device is to be written");
         drop(engine.take_changes(0));
         let closed = engine.forget_devices(0);
@@ -196,27 +228,32 @@ mod tests {
         let changes = engine.take_changes(0);
         assert!(matches!(&changes.tracked[..], [(1, _, None)]), "its state is removed");
         assert_eq!(engine.as_stored(0).devices.len(), 1);
-        assert_eq!(heard(&mut engine, 32, 150, json!({})), ["1 opened 0 told"], "as a new device");
+        assert_eq!(evaluated(&mut engine, 32, 150, json!({})), ["1 opened 0!"], "as a new device");
     }
 
     #[test]
     fn a_device_that_the_journal_still_names_is_not_missed_after_it_was_forgotten() {
         let limits = DeviceLimits { forget_after_ms: 30 * MINUTE_MS, ..DeviceLimits::default() };
         let mut first = engine(vec![absence()], DeviceLimits::default());
-        heard(&mut first, 0, 80, json!({}));
-        heard(&mut first, 40, 80, json!({"device_sn": "B1"}));
+        evaluated(&mut first, 0, 80, json!({}));
+        evaluated(&mut first, 40, 80, json!({"device_sn": "B1"}));
         let mut stored = first.as_stored(0);
         stored.devices.values_mut().for_each(|device| device.tracked.clear());
         let mut engine = engine(vec![absence()], limits);
         engine.load(0, stored);
         engine.realign(0);
         for minute in 41..50 {
-            assert_eq!(heard(&mut engine, minute, 80, json!({"device_sn": "B1"})), [""; 0]);
+            assert_eq!(evaluated(&mut engine, minute, 80, json!({"device_sn": "B1"})), [""; 0]);
         }
     }
 
     #[test]
     fn the_absence_of_a_device_that_belongs_to_nobody_closes_once_and_for_all() {
+        let restart = |engine: &mut Engine| {
+            let stored = engine.as_stored(0);
+            engine.load(0, stored);
+            engine.realign(0);
+        };
         let mut engine = engine(vec![absence()], DeviceLimits::default());
         let bound = reading(json!({
             "device_sn": "A1", "customer_id": 7, "user_id": 11, "heart_rate": 80,
@@ -224,55 +261,90 @@ mod tests {
         }));
         let arrival = Arrival { is_bound: true, ..Arrival::from(&bound) };
         assert!(engine.evaluate(0, arrival, &Routed::Somebody).changes.is_empty());
-        heard(&mut engine, 0, 80, json!({"device_sn": "C1", "user_id": 13}));
+        evaluated(&mut engine, 0, 80, json!({"device_sn": "C1", "user_id": 13}));
+        restart(&mut engine);
         let other = json!({"device_sn": "B1"});
         for minute in 1..=5 {
-            heard(&mut engine, minute, 80, other.clone());
+            evaluated(&mut engine, minute, 80, other.clone());
         }
-        let absent = engine.absent_users(0);
+        let absent: Vec<DeviceSn> = engine.absent_users(0).into_iter().collect();
         let absent_sns: Vec<_> = absent.iter().map(DeviceSn::as_str).collect();
-        assert_eq!(absent_sns, ["A1"], "the user of C1 came with the reading");
+        assert_eq!(absent_sns, ["A1", "C1"]);
         drop(engine.take_changes(0));
-        let closed = engine.close_unbound(0, &absent);
-        assert_eq!(closed.iter().map(said).collect::<Vec<_>>(), ["2 closed 11"]);
+        let (none, one) = (BTreeSet::new(), BTreeSet::from([absent[0].clone()]));
+        assert!(engine.close_unbound(0, &absent, &none).is_empty(), "neither is known to be bound");
+        assert!(engine.close_unbound(0, &absent, &one).is_empty());
+        assert_eq!(engine.take_changes(0).tracked.len(), 1, "the binding outlasts a restart");
+        restart(&mut engine);
+        let closed = engine.close_unbound(0, &absent, &none);
+        let closed: Vec<_> = closed.iter().map(said).collect();
+        assert_eq!(closed, ["2 closed 11"], "the user of C1 came with the reading");
         assert_eq!(engine.take_changes(0).journal.rows.len(), 1, "it outlasts a restart");
+        restart(&mut engine);
+        for minute in 6..20 {
+            assert_eq!(evaluated(&mut engine, minute, 80, other.clone()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn an_open_episode_of_a_device_that_belongs_to_nobody_becomes_stale() {
+        let bound = reading(json!({
+            "device_sn": "A1", "customer_id": 7, "user_id": 11, "heart_rate": 150,
+            "timestamp": "2025-09-02 12:00:00",
+        }));
+        let mut engine = engine(Vec::new(), DeviceLimits::default());
+        let from_ms = bound.received_at_ms();
+        let rules = [json!({"stale_after_seconds": 600}), absence()];
+        let rules = rules.map(|fields| Rule { from_ms, ..rule(fields) });
+        engine.set_rules(Arc::new(RuleSet::new(rules)));
+        engine.realign(0);
+        let arrival = Arrival { is_bound: true, ..Arrival::from(&bound) };
+        let opened = engine.evaluate(0, arrival, &Routed::Somebody).changes;
+        assert_eq!(opened.iter().map(said).collect::<Vec<_>>(), ["1 opened 11!"]);
+        let until = |engine: &mut Engine, minutes: std::ops::RangeInclusive<i64>| -> Vec<_> {
+            let other = json!({"device_sn": "B1"});
+            minutes.flat_map(|minute| evaluated(engine, minute, 80, other.clone())).collect()
+        };
+        assert_eq!(until(&mut engine, 1..=5), ["2 opened 11!"]);
+        let absent: Vec<DeviceSn> = engine.absent_users(0).into_iter().collect();
+        let closed = engine.close_unbound(0, &absent, &BTreeSet::new());
+        assert_eq!(closed.iter().map(said).collect::<Vec<_>>(), ["2 closed 11"]);
+        assert_eq!(until(&mut engine, 6..=9), [""; 0]);
         let stored = engine.as_stored(0);
         engine.load(0, stored);
         engine.realign(0);
-        for minute in 6..20 {
-            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
-        }
+        assert_eq!(until(&mut engine, 10..=20), ["1 stale 11!"]);
     }
 
     #[test]
     fn a_device_too_many_is_evaluated_and_not_remembered_unless_it_fires() {
         let limits = DeviceLimits { devices_max: 1, ..DeviceLimits::default() };
         let mut engine = engine(vec![json!({}), absence()], limits);
-        heard(&mut engine, 0, 80, json!({"device_sn": "B1"}));
-        assert_eq!(heard(&mut engine, 1, 80, json!({})), [""; 0]);
+        evaluated(&mut engine, 0, 80, json!({"device_sn": "B1"}));
+        assert_eq!(evaluated(&mut engine, 1, 80, json!({})), [""; 0]);
         assert_eq!(engine.as_stored(0).devices.len(), 1);
-        assert_eq!(heard(&mut engine, 2, 150, json!({})), ["1 opened 0 told"]);
+        assert_eq!(evaluated(&mut engine, 2, 150, json!({})), ["1 opened 0!"]);
         assert_eq!(engine.as_stored(0).devices.len(), 2);
-        assert_eq!(heard(&mut engine, 3, 80, json!({})), ["1 resolved 0 told"]);
+        assert_eq!(evaluated(&mut engine, 3, 80, json!({})), ["1 resolved 0!"]);
         for minute in 4..12 {
-            let missed = heard(&mut engine, minute, 80, json!({"device_sn": "B1"}));
-            assert_eq!(missed, [""; 0], "nobody is told that it is missing");
+            let missed = evaluated(&mut engine, minute, 80, json!({"device_sn": "B1"}));
+            assert_eq!(missed, [""; 0], "nobody is notified that it is missing");
         }
     }
 
     #[test]
     fn while_absence_is_suspended_nobody_is_missed_and_afterwards_it_counts_anew() {
         let mut engine = engine(vec![absence()], DeviceLimits::default());
-        heard(&mut engine, 0, 80, json!({}));
-        engine.set_absence_judged(false);
+        evaluated(&mut engine, 0, 80, json!({}));
+        engine.set_absence_evaluated(false);
         let other = json!({"device_sn": "B1"});
         for minute in 1..20 {
-            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
+            assert_eq!(evaluated(&mut engine, minute, 80, other.clone()), [""; 0]);
         }
-        engine.set_absence_judged(true);
+        engine.set_absence_evaluated(true);
         for minute in 20..24 {
-            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
+            assert_eq!(evaluated(&mut engine, minute, 80, other.clone()), [""; 0]);
         }
-        assert_eq!(heard(&mut engine, 24, 80, other.clone()), ["2 opened 0 told"]);
+        assert_eq!(evaluated(&mut engine, 24, 80, other.clone()), ["2 opened 0!"]);
     }
 }

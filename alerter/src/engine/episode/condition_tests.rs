@@ -23,9 +23,9 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
             "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60),
         }));
         all.extend(object(fields.clone()));
-        let judged = engine.evaluate(0, &reading(Value::Object(all)), &Routed::Somebody);
+        let evaluated = engine.evaluate(0, &reading(Value::Object(all)), &Routed::Somebody);
         seen.extend(
-            judged.changes.iter().map(|c| format!("{second}: {}", c.transition.to.as_str())),
+            evaluated.changes.iter().map(|c| format!("{second}: {}", c.transition.to.as_str())),
         );
         // As after a crash at any moment: the state passes through its stored form.
         engine = stored_and_loaded(engine);
@@ -50,7 +50,7 @@ fn both(seconds: u32) -> Value {
 }
 
 #[test]
-fn signs_of_one_second_are_judged_together_in_either_order() {
+fn signs_of_one_second_are_evaluated_together_in_either_order() {
     let heart = |second, value: i32| (second, json!({"heart_rate": value}));
     let oxygen = |second, value: i32| (second, json!({"blood_oxygen": value}));
     let expression = json!({"condition_expression": both(0)});

@@ -5,6 +5,7 @@
 //! the notification counts, and owes what reaches no one.
 
 pub mod condition_state;
+pub mod episode_key;
 pub mod evaluate;
 pub mod notify_history;
 mod open;
@@ -18,6 +19,7 @@ use crate::engine::episode::notify_history::NotifyHistory;
 use crate::engine::routing::is_late;
 use crate::rules::{Policy, Verdict};
 
+pub use self::episode_key::EpisodeKey;
 pub use self::open::OpenEpisode;
 pub use self::transition::{StepContext, Transition, TransitionKind};
 

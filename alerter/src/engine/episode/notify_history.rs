@@ -82,19 +82,19 @@ impl NotifyHistory {
     /// Counts from a reading at `at` if a look dated the last notification later. Readings of a slow
     /// clock lag behind the wall clock, by which a look is dated.
     pub fn turn_back(&mut self, at: i64) {
-        self.notified_at = self.notified_at.map(|told| told.min(at));
+        self.notified_at = self.notified_at.map(|notified| notified.min(at));
     }
 
     /// Drops history that can no longer suppress a notification.
     pub fn expire(&mut self, policy: &Policy, at: i64) {
-        self.notified_at = self.notified_at.filter(|told| at - told < policy.cooldown_ms);
+        self.notified_at = self.notified_at.filter(|notified| at - notified < policy.cooldown_ms);
         self.end_notified &= self.notified_at.is_some();
         self.end_flapping(policy, at);
     }
 
     /// Returns the time since the last notification.
     pub fn since_notified(&self, at: i64) -> i64 {
-        self.notified_at.map_or(i64::MAX, |told| at - told)
+        self.notified_at.map_or(i64::MAX, |notified| at - notified)
     }
 
     /// Whether openings come too often.

@@ -177,9 +177,9 @@ impl OpenEpisode {
         if self.owed.is_some() {
             return step;
         }
-        let (told, opened_at) = (past.notified_at, self.opened_at);
-        let repeat = policy.repeat_ms.map(|repeat| told.unwrap_or(opened_at) + repeat);
-        let late = told.map_or(opened_at, |told| told + policy.cooldown_ms);
+        let (notified_at, opened_at) = (past.notified_at, self.opened_at);
+        let repeat = policy.repeat_ms.map(|repeat| notified_at.unwrap_or(opened_at) + repeat);
+        let late = notified_at.map_or(opened_at, |notified_at| notified_at + policy.cooldown_ms);
         let late = Some(late).filter(|_| !self.notified);
         [step, repeat, late].into_iter().flatten().min()
     }

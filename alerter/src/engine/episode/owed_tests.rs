@@ -14,16 +14,16 @@ fn routed(policy: &Policy, steps: &[RoutedStep]) -> Vec<String> {
         let (next, transition) = step(episode, policy, verdict, second * 1000, *routed);
         episode = next;
         let Some(transition) = transition else { continue };
-        let told = if transition.notify { "!" } else { "" };
+        let notified = if transition.notify { "!" } else { "" };
         let follow_up = if transition.follow_up { "~" } else { "" };
         let (to, severity) = (transition.to.as_str(), transition.severity.as_str());
-        seen.push(format!("{second}: {to} {severity}{told}{follow_up}"));
+        seen.push(format!("{second}: {to} {severity}{notified}{follow_up}"));
     }
     seen
 }
 
 #[test]
-fn what_nobody_could_be_told_is_told_at_the_next_breach() {
+fn what_nobody_could_be_notified_of_is_notified_at_the_next_breach() {
     let policy = policy();
     let yes = Routed::Somebody;
     let steps = [(0, BREACH, NOBODY), (1, BREACH, NOBODY), (2, BREACH, yes), (3, CLEAR, yes)];
@@ -35,7 +35,7 @@ fn what_nobody_could_be_told_is_told_at_the_next_breach() {
 }
 
 #[test]
-fn an_owed_rise_is_recorded_when_it_is_due_and_told_without_waiting_for_the_cooldown() {
+fn an_owed_rise_is_recorded_when_it_is_due_and_notified_without_waiting_for_the_cooldown() {
     let step = |after_ms: i64, to| Escalation { after_ms, to };
     let escalation = vec![step(60_000, Severity::Critical), step(120_000, Severity::Minor)];
     let policy = Policy { escalation, ..policy() };
@@ -107,11 +107,11 @@ fn a_late_opening_is_owed_until_a_young_breach_or_a_look() {
 
     let young = StepContext { at: 120_000, route: &|| Routed::Somebody, ..late };
     let look = StepContext { at: wall, ..young };
-    for (told, transition) in [open.clone().step(&young), open.clone().look(&look)] {
+    for (notified, transition) in [open.clone().step(&young), open.clone().look(&look)] {
         let transition = transition.unwrap();
         assert!(transition.notify && transition.delayed, "it became due long ago");
-        assert!(!told.owes() && !transition.on_watch);
-        let (_, end) = told.step(&StepContext { verdict: CLEAR, ..late });
+        assert!(!notified.owes() && !transition.on_watch);
+        let (_, end) = notified.step(&StepContext { verdict: CLEAR, ..late });
         assert!(end.unwrap().notify && end.unwrap().delayed, "an end at any age, marked");
     }
     let (_, end) = open.step(&StepContext { verdict: CLEAR, ..young });
@@ -133,9 +133,9 @@ fn a_look_starts_no_cooldown_of_a_device_whose_clock_is_slow() {
     };
     let (open, _) = Episode::default().step(&opening);
     let at = |at: i64| StepContext { at, route: &yes, ..opening };
-    let (told, transition) = open.look(&at(wall));
+    let (notified, transition) = open.look(&at(wall));
     assert!(transition.unwrap().notify);
-    let (going_on, none) = told.step(&at(70_000));
+    let (going_on, none) = notified.step(&at(70_000));
     assert_eq!(none, None);
     let (_, reminder) = going_on.clone().step(&at(670_000));
     assert!(reminder.unwrap().notify, "a reminder counts from the first reading after the look");
@@ -170,7 +170,7 @@ fn the_first_try_that_finds_nobody_is_recorded_once_whatever_was_owed_before() {
 }
 
 #[test]
-fn a_critical_opening_after_a_told_end_waits_for_no_cooldown() {
+fn a_critical_opening_after_a_notified_end_waits_for_no_cooldown() {
     let critical = Policy { severity: Severity::Critical, ..policy() };
     let pairs = breaches(&[0, 60]);
     let expected = [

@@ -53,9 +53,9 @@ pub(super) fn run(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
         let (next, transition) = step(episode, policy, verdict, second * 1000, Routed::Somebody);
         episode = next;
         if let Some(transition) = transition {
-            let told = if transition.notify { "!" } else { "" };
+            let notified = if transition.notify { "!" } else { "" };
             let (to, severity) = (transition.to.as_str(), transition.severity.as_str());
-            seen.push(format!("{second}: {to} {severity}{told}"));
+            seen.push(format!("{second}: {to} {severity}{notified}"));
         }
     }
     seen
@@ -177,7 +177,7 @@ proptest! {
         verdicts in proptest::collection::vec((1_i64..60, any_verdict()), 0..200),
     ) {
         let (mut episode, mut at, mut seq) = (Episode::default(), 0, None);
-        let mut told_at: Option<i64> = None;
+        let mut notified_at: Option<i64> = None;
         for (gap, verdict) in verdicts {
             at += gap * 1000;
             let (next, transition) = step(episode, &policy, &verdict, at, Routed::Somebody);
@@ -187,9 +187,9 @@ proptest! {
             prop_assert_eq!(transition.seq, seq.map_or(0, |seq: u32| seq + 1));
             seq = (transition.to != TransitionKind::Resolved).then_some(transition.seq);
             if transition.notify && transition.to != TransitionKind::Resolved {
-                let silence = told_at.map_or(i64::MAX, |told| at - told);
+                let silence = notified_at.map_or(i64::MAX, |notified| at - notified);
                 prop_assert!(silence >= policy.cooldown_ms || transition.to == TransitionKind::Escalated);
-                told_at = Some(at);
+                notified_at = Some(at);
             }
         }
         prop_assert_eq!(episode.open().is_some(), seq.is_some());
@@ -201,12 +201,12 @@ pub(super) fn breaches(seconds: &[i64]) -> Vec<(i64, Verdict)> {
     seconds.iter().flat_map(|second| [(*second, BREACH), (second + 2, CLEAR)]).collect()
 }
 
-fn told(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
+fn notified(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
     run(policy, verdicts).into_iter().filter(|line| line.ends_with('!')).collect()
 }
 
 #[test]
-fn flapping_is_told_once_and_then_not_until_it_settles() {
+fn flapping_is_notified_once_and_then_not_until_it_settles() {
     let policy = Policy { cooldown_ms: 0, ..policy() };
     let often: Vec<i64> = (0..40).map(|n| n * 60).collect();
     let mut verdicts = breaches(&often);
@@ -215,34 +215,38 @@ fn flapping_is_told_once_and_then_not_until_it_settles() {
         .flat_map(|at| [format!("{at}: opened major!"), format!("{}: resolved major!", at + 2)])
         .chain(["180: opened major!".to_owned()])
         .collect();
-    assert_eq!(told(&policy, &verdicts), first, "the fourth is told as flapping, then none");
+    assert_eq!(
+        notified(&policy, &verdicts),
+        first,
+        "the fourth is notified as flapping, then none"
+    );
 
     // After ten minutes without an opening, flapping has ended.
     verdicts.extend(breaches(&[39 * 60 + 600]));
-    assert_eq!(told(&policy, &verdicts)[7..], ["2940: opened major!", "2942: resolved major!"]);
+    assert_eq!(notified(&policy, &verdicts)[7..], ["2940: opened major!", "2942: resolved major!"]);
 }
 
 #[test]
-fn an_escalation_and_a_breach_that_stays_are_told_though_it_flaps() {
+fn an_escalation_and_a_breach_that_stays_are_notified_though_it_flaps() {
     let step = Escalation { after_ms: 300_000, to: Severity::Critical };
     let policy = Policy { cooldown_ms: 0, escalation: vec![step], ..policy() };
     let mut verdicts = breaches(&[0, 60, 120, 180, 240]);
     verdicts.extend([(300, BREACH), (600, BREACH)]);
-    assert_eq!(told(&policy, &verdicts)[7..], ["600: escalated critical!"]);
+    assert_eq!(notified(&policy, &verdicts)[7..], ["600: escalated critical!"]);
 
     let policy = Policy { cooldown_ms: 0, ..self::policy() };
     let mut verdicts = breaches(&[0, 60, 120, 180, 240]);
     verdicts.extend([(300, BREACH), (600, BREACH), (899, BREACH), (900, BREACH)]);
-    assert_eq!(told(&policy, &verdicts)[7..], ["900: notified major!"]);
+    assert_eq!(notified(&policy, &verdicts)[7..], ["900: notified major!"]);
 }
 
 #[test]
-fn an_end_is_told_once_flapping_has_settled_though_nothing_breached_meanwhile() {
+fn an_end_is_notified_once_flapping_has_settled_though_nothing_breached_meanwhile() {
     let policy = Policy { cooldown_ms: 0, ..policy() };
     for (end, expected) in [(779, &[][..]), (780, &["780: resolved major!"][..])] {
         let mut verdicts = breaches(&[0, 60, 120]);
         verdicts.extend([(180, BREACH), (end, CLEAR)]);
-        assert_eq!(told(&policy, &verdicts)[7..], *expected, "{end}");
+        assert_eq!(notified(&policy, &verdicts)[7..], *expected, "{end}");
     }
 }
 
@@ -250,5 +254,5 @@ fn an_end_is_told_once_flapping_has_settled_though_nothing_breached_meanwhile() 
 fn within_the_cooldown_flapping_waits_like_everything_else() {
     let verdicts = breaches(&[0, 100, 200, 300, 400, 500, 600, 700]);
     let expected = ["0: opened major!", "2: resolved major!", "600: opened major!"];
-    assert_eq!(told(&policy(), &verdicts), expected);
+    assert_eq!(notified(&policy(), &verdicts), expected);
 }

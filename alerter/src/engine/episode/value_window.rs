@@ -41,8 +41,10 @@ impl ValueWindow {
         let beyond = (value * times - sum).abs() * 100.0 > usual.percentage * sum.abs();
         (count >= MEAN_VALUES_MIN && beyond).then(|| {
             let mean = sum / times;
-            let distance = usual.percentage / 100.0 * mean.abs();
-            rounded(mean + distance.copysign(value - mean))
+            let side = (value - mean).signum();
+            let bound = rounded(mean + side * usual.percentage / 100.0 * mean.abs());
+            // The value lies beyond the bound after rounding, too: its side is read from both.
+            if (value - bound) * side > 0.0 { bound } else { rounded(bound - side * 0.01) }
         })
     }
 
@@ -91,7 +93,7 @@ mod tests {
             assert_eq!(found, bound, "{value} after {} at {second}", before.len());
         }
         let mut other = noted(&ten);
-        assert_eq!(other.broken_by(&FIFTH, Vital::Stress, 10_000, 1.0), None, "another sign");
+        assert_eq!(other.broken_by(&FIFTH, Vital::Stress, 10_000, 1.0), None, "another vital");
     }
 
     #[test]
@@ -103,6 +105,17 @@ mod tests {
                 let found = recent.broken_by(&exactly, Vital::HeartRate, 1_000, f64::from(value));
                 assert_eq!(found.is_some(), bound, "{value} at {percentage} %");
             }
+        }
+    }
+
+    #[test]
+    fn a_value_just_beyond_lies_beyond_the_rounded_bound() {
+        // A fifth above the first mean is 99.9960, a fifth below the second one is 100.0036.
+        for (usual, last, bound) in [(82.0, 96.63, 99.99), (128.0, 95.05, 100.01)] {
+            let mut values: Vec<(i64, f64)> = (0..10).map(|second| (second, usual)).collect();
+            values.push((10, last));
+            let found = noted(&values).broken_by(&FIFTH, Vital::HeartRate, 11_000, 100.0);
+            assert_eq!(found, Some(bound), "after {usual}");
         }
     }
 

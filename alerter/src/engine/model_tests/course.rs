@@ -117,16 +117,16 @@ impl RuleCourse {
     ) -> bool {
         let before = self.made.len();
         let is_open = !self.episode().is_empty();
-        let told = self.episode().iter().any(|made| made.notify);
+        let notified = self.episode().iter().any(|made| made.notify);
         let free = || {
             self.is_cool(spec, report.second)
                 && !self.is_silent(spec, report.second)
                 && !inhibited(self.severity())
         };
-        if !is_open || told || self.owed.is_some() || !free() {
+        if !is_open || notified || self.owed.is_some() || !free() {
             return false;
         }
-        self.tell_or_owe(spec, report);
+        self.notify_or_owe(spec, report);
         self.settled(report, true, before)
     }
 
@@ -172,7 +172,7 @@ impl RuleCourse {
         let due = !silent && (anew || self.is_cool(spec, report.second));
         let due = due && !inhibited(spec.severity);
         if due {
-            self.told_or_owed(report, false);
+            self.notified_or_owed(report, false);
         }
         due
     }
@@ -188,13 +188,13 @@ impl RuleCourse {
         let due = |at: i64| spec.escalation.iter().rfind(|(after, _)| at - opened_at >= *after);
         let taken = self.episode().iter().rfind(|made| made.to == "escalated");
         let taken = taken.and_then(|made| due(made.second));
-        let told = self.episode().iter().any(|made| made.notify);
+        let notified = self.episode().iter().any(|made| made.notify);
         if let Some((_, to)) = due(second)
             && due(second) != taken
         {
             let rise = rank(to) > rank(self.severity());
             self.make(spec, second, "escalated", to);
-            self.last().follow_up = told && !rise;
+            self.last().follow_up = notified && !rise;
             if inhibited(to) {
                 // The watch has no message of this step yet.
                 if let Some(owed) = &mut self.owed {
@@ -202,32 +202,33 @@ impl RuleCourse {
                 }
                 return false;
             }
-            self.told_or_owed(report, rise);
+            self.notified_or_owed(report, rise);
             return true;
         }
-        let told_at = self.told_at();
-        let again = spec
-            .repeat
-            .is_some_and(|repeat| told_at.is_none_or(|told_at| second - told_at >= repeat));
-        let due = (!told || again) && self.is_cool(spec, second) && !self.is_silent(spec, second);
+        let notified_at = self.notified_at();
+        let again = spec.repeat.is_some_and(|repeat| {
+            notified_at.is_none_or(|notified_at| second - notified_at >= repeat)
+        });
+        let due =
+            (!notified || again) && self.is_cool(spec, second) && !self.is_silent(spec, second);
         if self.owed.is_none() && !due || inhibited(self.severity()) {
             return false;
         }
-        self.tell_or_owe(spec, report);
+        self.notify_or_owe(spec, report);
         true
     }
 
-    fn tell_or_owe(&mut self, spec: &Spec, report: &DeviceReport) {
+    fn notify_or_owe(&mut self, spec: &Spec, report: &DeviceReport) {
         if report.is_late() {
             self.owed.get_or_insert(ModelOwed::since(report.second));
         } else {
-            self.tell(spec, report.second, report.wall, report.reachable);
+            self.notify(spec, report.second, report.wall, report.reachable);
         }
     }
 
     /// Makes a notification of an open episode. One that reaches nobody is recorded once.
-    fn tell(&mut self, spec: &Spec, second: i64, wall: i64, reachable: bool) {
-        let told = self.episode().iter().any(|made| made.notify);
+    fn notify(&mut self, spec: &Spec, second: i64, wall: i64, reachable: bool) {
+        let notified = self.episode().iter().any(|made| made.notify);
         let owed = self.owed.take();
         let on_watch = owed.is_some_and(|owed| owed.on_watch);
         if !reachable {
@@ -240,7 +241,7 @@ impl RuleCourse {
         self.make(spec, second, "notified", self.severity());
         let last = self.last();
         (last.notify, last.on_watch) = (reachable, on_watch);
-        last.follow_up = told && !owed.is_some_and(|owed| owed.rise);
+        last.follow_up = notified && !owed.is_some_and(|owed| owed.rise);
         last.delayed = owed.is_some_and(|owed| wall - owed.since > LATE_ABOVE);
     }
 
@@ -256,7 +257,7 @@ impl RuleCourse {
             return false;
         }
         let before = self.made.len();
-        self.tell(spec, second, second, reachable);
+        self.notify(spec, second, second, reachable);
         self.tried = self.owed.map(|_| second);
         let made = self.made.len() > before;
         if let Some(look) = self.looks.last_mut() {
@@ -271,16 +272,16 @@ impl RuleCourse {
         if clear < spec.clear_after {
             return;
         }
-        let told = self.episode().iter().any(|made| made.notify);
+        let notified = self.episode().iter().any(|made| made.notify);
         let silent = self.is_silent(spec, report.second);
         self.make(spec, report.second, "resolved", self.severity());
         let last = self.last();
-        (last.notify, last.follow_up, last.delayed) = (told && !silent, true, report.is_late());
+        (last.notify, last.follow_up, last.delayed) = (notified && !silent, true, report.is_late());
         self.owed = None;
     }
 
     /// Settles whether the transition that was just made reaches anybody.
-    fn told_or_owed(&mut self, report: &DeviceReport, rise: bool) {
+    fn notified_or_owed(&mut self, report: &DeviceReport, rise: bool) {
         if report.reachable && !report.is_late() {
             self.last().notify = true;
             self.owed = None;

@@ -46,10 +46,10 @@ fn values(report: &DeviceReport, sign: VitalName) -> Vec<(VitalName, i64)> {
 
 /// Returns the vitals of a reading that no reading before it has carried at the same second or
 /// later. The two pressures of a second may come in two readings.
-pub(super) fn news(heard: &[SeenReport], report: &DeviceReport) -> Vec<VitalName> {
+pub(super) fn news(seen: &[SeenReport], report: &DeviceReport) -> Vec<VitalName> {
     let of_device = |other: &&SeenReport| other.report.device == report.device;
     let is_newer = |sign: VitalName, same: bool| {
-        let mut carriers = heard.iter().filter(of_device);
+        let mut carriers = seen.iter().filter(of_device);
         let before = |second: i64| second < report.second || same && second == report.second;
         !values(report, sign).is_empty()
             && carriers
@@ -64,13 +64,13 @@ pub(super) fn news(heard: &[SeenReport], report: &DeviceReport) -> Vec<VitalName
 }
 
 /// Whether a rule has seen a later second of the device than the second of the last reading.
-fn is_older(spec: &Spec, heard: &[SeenReport], last: &DeviceReport) -> bool {
+fn is_older(spec: &Spec, seen: &[SeenReport], last: &DeviceReport) -> bool {
     let later = |other: &SeenReport| {
         other.report.device == last.device
             && other.report.second > last.second
             && spec.signs().iter().any(|sign| !values(&other.report, sign).is_empty())
     };
-    heard.iter().any(later)
+    seen.iter().any(later)
 }
 
 /// A value that decided, and whether it lies on the upper side.
@@ -85,17 +85,17 @@ pub(super) struct Weighed {
 pub(super) fn see(
     spec: &Spec,
     since: usize,
-    heard: &[SeenReport],
+    seen: &[SeenReport],
 ) -> Option<(ExpectedVerdict, Option<Weighed>)> {
-    let last = heard.last()?;
+    let last = seen.last()?;
     let concerned = spec.signs().iter().any(|sign| last.news.contains(sign));
-    if !concerned || is_older(spec, heard, &last.report) {
+    if !concerned || is_older(spec, seen, &last.report) {
         return None;
     }
     let (verdict, weighed) = match &spec.watch {
-        TriggerSpec::Single { .. } => single(spec, &heard[since..])?,
+        TriggerSpec::Single { .. } => single(spec, &seen[since..])?,
         TriggerSpec::Composite { all, conditions } => {
-            let seconds = seconds(spec, since, heard);
+            let seconds = seconds(spec, since, seen);
             let holds = |condition: &ConditionSpec| holds(condition, &seconds);
             let breached =
                 if *all { conditions.iter().all(holds) } else { conditions.iter().any(holds) };
@@ -112,11 +112,11 @@ pub(super) fn see(
     Some((verdict, weighed))
 }
 
-fn single(spec: &Spec, heard: &[SeenReport]) -> Option<(ExpectedVerdict, Option<Weighed>)> {
+fn single(spec: &Spec, seen: &[SeenReport]) -> Option<(ExpectedVerdict, Option<Weighed>)> {
     let TriggerSpec::Single { sign, min, max, clear_min, clear_max, .. } = spec.watch else {
         return None;
     };
-    let (last, before) = heard.split_last()?;
+    let (last, before) = seen.split_last()?;
     let values = values(&last.report, sign);
     let outside = |value: i64, min: Option<i64>, max: Option<i64>| {
         let under = min.is_some_and(|min| value < min);
@@ -183,28 +183,28 @@ fn is_unusual(
 
 /// Returns the seconds that a composite rule has evaluated. Readings of one second count as one. If
 /// a vital comes twice in a second, the first value counts.
-fn seconds(spec: &Spec, since: usize, heard: &[SeenReport]) -> Vec<Second> {
+fn seconds(spec: &Spec, since: usize, seen: &[SeenReport]) -> Vec<Second> {
     let mut seconds: Vec<Second> = Vec::new();
-    let device = heard.last().map(|last| last.report.device);
-    for (number, one) in heard.iter().enumerate().skip(since) {
+    let device = seen.last().map(|last| last.report.device);
+    for (number, one) in seen.iter().enumerate().skip(since) {
         let report = &one.report;
         let signs = spec.signs().into_iter().filter(|sign| one.news.contains(sign));
         let signs: Vec<VitalName> = signs.collect();
         if Some(report.device) != device
             || signs.is_empty()
-            || is_older(spec, &heard[..number], report)
+            || is_older(spec, &seen[..number], report)
         {
             continue;
         }
         if seconds.last().is_none_or(|(second, _)| *second != report.second) {
             seconds.push((report.second, BTreeMap::new()));
         }
-        let Some((_, told)) = seconds.last_mut() else { continue };
+        let Some((_, vitals)) = seconds.last_mut() else { continue };
         for sign in signs {
             let values = values(report, sign).into_iter().map(|(_, value)| value);
-            let told: &mut Vec<i64> = told.entry(sign).or_default();
-            if told.is_empty() || sign == BLOOD_PRESSURE {
-                told.extend(values);
+            let known: &mut Vec<i64> = vitals.entry(sign).or_default();
+            if known.is_empty() || sign == BLOOD_PRESSURE {
+                known.extend(values);
             }
         }
     }
@@ -225,8 +225,8 @@ fn holds(condition: &ConditionSpec, seconds: &[Second]) -> bool {
             other => panic!("{other} is no operator"),
         }
     };
-    let true_in = |(_, told): &&Second| {
-        told.get(condition.sign).is_some_and(|values| values.iter().any(is_true))
+    let true_in = |(_, vitals): &&Second| {
+        vitals.get(condition.sign).is_some_and(|values| values.iter().any(is_true))
     };
     let first = seconds.iter().rev().take_while(true_in).last();
     let last = seconds.last();

@@ -22,8 +22,9 @@ impl RuleCourse {
 
     /// Whether people know of the open episode, or only its cooldown or flapping keeps it from them.
     pub(super) fn is_known_or_muted(&self, spec: &Spec, second: i64) -> bool {
-        let told = self.episode().iter().any(|made| made.notify);
-        self.owed.is_none() && (told || !self.is_cool(spec, second) || self.is_silent(spec, second))
+        let notified = self.episode().iter().any(|made| made.notify);
+        self.owed.is_none()
+            && (notified || !self.is_cool(spec, second) || self.is_silent(spec, second))
     }
 
     /// Returns the transitions of the open episode; none if no episode is open.
@@ -47,14 +48,14 @@ impl RuleCourse {
 
     /// Returns the time of the last notification, ends excluded. A reading of an earlier time that
     /// came after it takes its place.
-    pub(super) fn told_at(&self) -> Option<i64> {
-        let told = self.made.iter().rfind(|made| made.notify && made.to != "resolved")?;
-        let later = self.looks[told.looks..].iter().map(|look| look.second);
-        later.chain([told.second]).min()
+    pub(super) fn notified_at(&self) -> Option<i64> {
+        let notified = self.made.iter().rfind(|made| made.notify && made.to != "resolved")?;
+        let later = self.looks[notified.looks..].iter().map(|look| look.second);
+        later.chain([notified.second]).min()
     }
 
     pub(super) fn is_cool(&self, spec: &Spec, second: i64) -> bool {
-        self.told_at().is_none_or(|told_at| second - told_at >= spec.cooldown)
+        self.notified_at().is_none_or(|notified_at| second - notified_at >= spec.cooldown)
     }
 
     /// Returns the opening with which flapping began, unless flapping has ended.

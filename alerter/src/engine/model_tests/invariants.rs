@@ -9,9 +9,9 @@ use super::spec::{ExpectedTransition, Spec};
 struct EpisodeCheck {
     open: Option<Vec<ExpectedTransition>>,
     /// Event of the last notification.
-    told_at: Option<usize>,
+    notified_at: Option<usize>,
     /// Whether the end of the last episode was notified.
-    end_told: bool,
+    end_notified: bool,
 }
 
 /// Panics if an invariant does not hold. `seconds` are the seconds of the events that have one.
@@ -23,8 +23,8 @@ pub(super) fn check(rules: &[Spec], seconds: &[Option<i64>], lines: &[ExpectedTr
             assert!(standing.open.is_none(), "opened twice: {line:?}");
             standing.open = Some(Vec::new());
         }
-        let told_before = standing.open.iter().flatten().any(|before| before.notify);
-        let over = line.to == "opened" && std::mem::take(&mut standing.end_told);
+        let notified_before = standing.open.iter().flatten().any(|before| before.notify);
+        let over = line.to == "opened" && std::mem::take(&mut standing.end_notified);
         let Some(episode) = &mut standing.open else { panic!("without an episode: {line:?}") };
         assert_eq!(line.seq, episode.len(), "{line:?}");
         if let Some(opening) = episode.first() {
@@ -33,20 +33,20 @@ pub(super) fn check(rules: &[Spec], seconds: &[Option<i64>], lines: &[ExpectedTr
         episode.push(line.clone());
         match line.to {
             "resolved" => {
-                assert!(told_before || !line.notify, "an end told alone: {line:?}");
-                standing.end_told = line.notify;
+                assert!(notified_before || !line.notify, "an end notified alone: {line:?}");
+                standing.end_notified = line.notify;
                 standing.open = None;
             }
             "superseded" => {
-                assert!(!line.notify, "an edit told: {line:?}");
+                assert!(!line.notify, "an edit notified: {line:?}");
                 standing.open = None;
             }
             _ if line.notify => {
                 let rule = rules.iter().find(|rule| rule.id == line.rule).expect("a rule of these");
                 let second = seconds[line.event].expect("a reading or a look");
                 // A reading of an earlier time takes the place of a notification by the clock.
-                let since = |told: usize| seconds[told..=line.event].iter().flatten().min();
-                let since = standing.told_at.and_then(since);
+                let since = |notified: usize| seconds[notified..=line.event].iter().flatten().min();
+                let since = standing.notified_at.and_then(since);
                 let cool = since.is_none_or(|at| second - at >= rule.cooldown);
                 let anew = over && rule.severity == "critical";
                 // What is owed became due by a transition that nobody was notified of.
@@ -54,7 +54,7 @@ pub(super) fn check(rules: &[Spec], seconds: &[Option<i64>], lines: &[ExpectedTr
                 let owed = before.count() > 0 && line.to == "notified";
                 let free = cool || anew || owed || line.to == "escalated";
                 assert!(free, "within the cooldown: {line:?}");
-                standing.told_at = Some(line.event);
+                standing.notified_at = Some(line.event);
             }
             _ => assert!(!line.on_watch, "recorded twice: {line:?}"),
         }

@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_owed_is_told_once_when_somebody_can_be_told_and_never_after_its_end(
+    fn what_is_owed_is_notified_once_when_somebody_can_be_notified_and_never_after_its_end(
         rules in rules(prop_oneof![single(), composite()]),
         events in owing_events(),
     ) {

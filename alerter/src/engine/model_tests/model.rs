@@ -13,13 +13,13 @@ use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 pub(super) fn expected(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTransition> {
     let mut model = Model {
         rules: rules.iter().map(|spec| (spec.clone(), 0)).collect(),
-        heard: Vec::new(),
+        seen: Vec::new(),
         courses: BTreeMap::new(),
         lines: Vec::new(),
     };
     for (number, event) in events.iter().enumerate() {
         match event {
-            ModelEvent::Reading(report) => model.hear(number, report),
+            ModelEvent::Reading(report) => model.evaluate(number, report),
             ModelEvent::Look(second, reachable) => model.look(number, *second, *reachable),
             // A crash must change nothing.
             ModelEvent::Crash => {}
@@ -29,7 +29,7 @@ pub(super) fn expected(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTra
                 let (spec, since) = &mut model.rules[place];
                 spec.watch = watch.clone();
                 spec.version += 1;
-                *since = model.heard.len();
+                *since = model.seen.len();
             }
         }
     }
@@ -39,24 +39,24 @@ pub(super) fn expected(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTra
 struct Model {
     /// Each rule, with the number of readings before it became active.
     rules: Vec<(Spec, usize)>,
-    heard: Vec<SeenReport>,
+    seen: Vec<SeenReport>,
     courses: BTreeMap<(i64, usize), RuleCourse>,
     lines: Vec<ExpectedTransition>,
 }
 
 impl Model {
-    fn hear(&mut self, event: usize, report: &DeviceReport) {
+    fn evaluate(&mut self, event: usize, report: &DeviceReport) {
         if report.ahead {
             return;
         }
-        let news = news(&self.heard, report);
-        self.heard.push(SeenReport { report: report.clone(), news });
+        let news = news(&self.seen, report);
+        self.seen.push(SeenReport { report: report.clone(), news });
         // The most severe rule comes first.
         let mut rules = self.rules.clone();
         rules.sort_by_key(|(spec, _)| (Reverse(rank(spec.severity)), spec.id));
         let mut ended: Vec<(&Spec, &str)> = Vec::new();
         for (spec, since) in &rules {
-            let Some(sight) = see(spec, *since, &self.heard) else { continue };
+            let Some(sight) = see(spec, *since, &self.seen) else { continue };
             let rungs = self.rungs(spec, report.device, report.second);
             let course = self.courses.entry((spec.id, report.device)).or_default();
             let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, sight.1);

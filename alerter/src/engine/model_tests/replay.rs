@@ -28,7 +28,7 @@ pub(super) fn played(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTrans
     played.start();
     for (number, event) in events.iter().enumerate() {
         match event {
-            ModelEvent::Reading(report) => played.hear(number, report),
+            ModelEvent::Reading(report) => played.evaluate(number, report),
             ModelEvent::Look(second, reachable) => played.look(number, *second, *reachable),
             ModelEvent::Crash => played.crash(&events[..number]),
             ModelEvent::Edit(place, watch) => {
@@ -94,7 +94,7 @@ impl Played {
         self.engine.set_rules(Arc::new(RuleSet::new(rules)));
     }
 
-    fn hear(&mut self, event: usize, report: &DeviceReport) {
+    fn evaluate(&mut self, event: usize, report: &DeviceReport) {
         for change in evaluated(&mut self.engine, &report.reading(), report) {
             self.lines.push(line(event, &change));
         }
@@ -166,7 +166,7 @@ impl Played {
         assert!(begun.0.is_empty(), "{begun:?}");
         for (number, event) in events.iter().enumerate().skip(events_done) {
             if let ModelEvent::Reading(report) = event {
-                self.hear(number, report);
+                self.evaluate(number, report);
             }
         }
     }

@@ -75,13 +75,13 @@ pub(super) fn composite() -> impl Strategy<Value = TriggerSpec> {
 /// Returns one to five rules with these triggers.
 pub(super) fn rules(watch: impl Strategy<Value = TriggerSpec>) -> impl Strategy<Value = Vec<Spec>> {
     let run = (1_usize..=3, 2_i64..=10, 1_usize..=3);
-    let told = (0_i64..=20, option::of(1_i64..=20), 2_usize..=3, 2_i64..=40);
+    let notifying = (0_i64..=20, option::of(1_i64..=20), 2_usize..=3, 2_i64..=40);
     let severity = || select(vec!["info", "minor", "moderate", "major", "critical"]);
     let escalation = vec((1_i64..=15, severity()), 0..=3);
-    let one = (watch, run, told, hours(), days(), severity(), escalation).prop_map(
-        |(watch, run, told, hours, days, severity, escalation)| {
+    let one = (watch, run, notifying, hours(), days(), severity(), escalation).prop_map(
+        |(watch, run, notifying, hours, days, severity, escalation)| {
             let ((trend, window, clear_after), (cooldown, repeat, flap_openings, flap_window)) =
-                (run, told);
+                (run, notifying);
             let mut after = 0;
             let escalation = escalation.into_iter().map(|(gap, to)| {
                 after += gap;

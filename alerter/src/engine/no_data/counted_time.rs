@@ -20,20 +20,11 @@ pub struct CountedTime {
     /// Whether the topic has as many partitions as were accepted. With others, devices have moved,
     /// and would seem missing in their former partitions. `None`: not known yet.
     pub has_accepted_partitions: Option<bool>,
+    /// The accepted number of partitions, while the topic has as many.
+    pub accepted_partitions: Option<i32>,
     /// Time of the last check, in milliseconds.
     checked_ms: i64,
     partitions: BTreeMap<i32, PartitionTime>,
-}
-
-/// A partition as a check found it.
-#[derive(Debug, Clone, Copy)]
-pub struct PartitionCheck {
-    /// The partition.
-    pub partition: i32,
-    /// Its last known end.
-    pub end: i64,
-    /// Whether gateways can write to it.
-    pub takes_records: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,19 +35,19 @@ struct PartitionTime {
 }
 
 impl CountedTime {
-    /// Takes a check of all partitions at `now_ms`. `unseen_ms`: how much of the time up to now does
-    /// not count anywhere, because no device was seen. What a check finds is taken to have held since
-    /// the check before.
+    /// Takes a check of all partitions at `now_ms`: of each, its last known end, and whether gateways
+    /// can write to it. `unseen_ms`: how much of the time up to now does not count anywhere, because
+    /// no device was seen. What a check finds is taken to have held since the check before.
     pub fn update(
         &mut self,
         now_ms: i64,
         unseen_ms: i64,
-        found: impl Iterator<Item = PartitionCheck>,
+        found: impl Iterator<Item = (i32, i64, bool)>,
     ) {
         let elapsed_ms = now_ms - self.checked_ms;
         let counts = unseen_ms == 0 && (0..=CHECKS_APART_MAX_MS).contains(&elapsed_ms);
         self.checked_ms = now_ms;
-        for PartitionCheck { partition, end, takes_records } in found {
+        for (partition, end, takes_records) in found {
             match self.partitions.get_mut(&partition) {
                 Some(known) if end <= known.end => {
                     if counts && takes_records {
@@ -84,8 +75,8 @@ mod tests {
     fn counted(checks: &[(i64, i64, bool, i64)]) -> Option<i64> {
         let mut time = CountedTime::default();
         for (second, end, takes_records, unseen) in checks {
-            let found = PartitionCheck { partition: 0, end: *end, takes_records: *takes_records };
-            time.update(second * 1000, unseen * 1000, std::iter::once(found));
+            let found = std::iter::once((0, *end, *takes_records));
+            time.update(second * 1000, unseen * 1000, found);
         }
         Some(time.since_last_record(0)? / 1000)
     }
@@ -116,9 +107,7 @@ mod tests {
     fn a_partition_that_takes_no_records_concerns_itself_alone() {
         let mut time = CountedTime::default();
         for second in [100, 102, 104] {
-            let found =
-                |partition| PartitionCheck { partition, end: 7, takes_records: partition == 1 };
-            time.update(second * 1000, 0, [0, 1].map(found).into_iter());
+            time.update(second * 1000, 0, [(0, 7, false), (1, 7, true)].into_iter());
         }
         assert_eq!([0, 1, 2].map(|at| time.since_last_record(at)), [Some(0), Some(4_000), None]);
     }

@@ -57,7 +57,7 @@ pub fn schedule_check<'a>(
     device: &Device,
 ) {
     for rule in rules {
-        if let Some(at) = rule.absence().and_then(|one| clock.due(one, device.last_seen.at)) {
+        if let Some(at) = clock.due(rule, device.seen_at(rule)) {
             deadlines.schedule(sn, rule.id, at);
         }
     }

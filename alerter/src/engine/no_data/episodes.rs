@@ -23,7 +23,7 @@ const RECHECK_MS: i64 = 60_000;
 pub fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
     let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
     open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
-        .filter(|rule| matches!(rule.trigger, Trigger::NoData(_)))
+        .filter(|rule| rule.is_no_data())
         .cloned()
         .collect()
 }
@@ -48,7 +48,7 @@ pub fn fell_silent(
         }
         (_, None) => Ok(None),
         (_, Some(open)) => {
-            let verdict = Verdict::Between(silent_for(device, at.ms));
+            let verdict = Verdict::Between(silent_for(device.seen_at(rule), at.ms));
             // The rule starts over with the device's next reading.
             step.make(device, touched, (open, None), verdict, |open, _| open.close_stale())
         }
@@ -70,11 +70,11 @@ pub fn advance(
 /// Returns the verdict on a device that is silent at `at`.
 pub fn silence(device: &Device, window_ms: i64, at: i64, may_open: bool) -> Verdict {
     let bound = window_ms as f64 / 1000.0;
-    Verdict::Breach { measured: silent_for(device, at), bound, may_open }
+    Verdict::Breach { measured: silent_for(device.last_seen.at, at), bound, may_open }
 }
 
-fn silent_for(device: &Device, at: i64) -> Measurement {
-    Measurement { vital: Vital::NoData, value: (at - device.last_seen.at) as f64 / 1000.0 }
+fn silent_for(seen_at: i64, at: i64) -> Measurement {
+    Measurement { vital: Vital::NoData, value: (at - seen_at) as f64 / 1000.0 }
 }
 
 /// Returns when a silent device must be checked again.

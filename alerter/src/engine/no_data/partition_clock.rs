@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rules::rule::NoDataRule;
+use crate::rules::Rule;
 
 /// Time without data after which a device is out of service: 7 days, in milliseconds. A rule
 /// ignores a device that was out of service when the rule became active.
@@ -80,90 +80,100 @@ impl PartitionClock {
         self.since.values_mut().for_each(|since| *since = now);
     }
 
-    /// Returns when a device last seen at `heard_at` will have been silent for as long as the rule
+    /// Returns when a device last seen at `seen_at` will have been silent for as long as the rule
     /// allows. Returns `None` if the rule does not count this device.
-    pub fn due(&self, rule: NoDataRule, heard_at: i64) -> Option<i64> {
-        let NoDataRule { window_ms, from_ms } = rule;
+    pub fn due(&self, rule: &Rule, seen_at: i64) -> Option<i64> {
+        let (window_ms, from_ms) = (rule.absence_window()?, rule.from_ms);
         let since = *self.since.get(&window_ms)?;
-        let in_service = from_ms - heard_at <= OUT_OF_SERVICE_MS;
-        in_service.then(|| heard_at.max(since).max(from_ms) + window_ms)
+        let in_service = from_ms - seen_at <= OUT_OF_SERVICE_MS;
+        in_service.then(|| seen_at.max(since).max(from_ms) + window_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::test_support;
 
-    const RULE: NoDataRule = NoDataRule { window_ms: 100_000, from_ms: 1_000_000 };
+    const WINDOW_MS: i64 = 100_000;
 
-    fn hearing(records: &[i64]) -> PartitionClock {
-        let mut hearing = PartitionClock::default();
-        hearing.saw_record(1_000_000, true);
-        hearing.arm(&BTreeSet::from([RULE.window_ms]));
+    /// A `NO_DATA` rule with this window, that became active at this time.
+    fn absence(window_ms: i64, from_ms: i64) -> Rule {
+        let fields = json!({
+            "rule_category": "NO_DATA", "physical_sign": null, "threshold_max": null,
+            "time_window_seconds": window_ms / 1000,
+        });
+        Rule { from_ms, ..test_support::rule(fields) }
+    }
+
+    /// Returns when a device that was seen last at this time is missed.
+    fn missed(clock: &PartitionClock, seen_at: i64) -> Option<i64> {
+        clock.due(&absence(WINDOW_MS, 1_000_000), seen_at)
+    }
+
+    fn clock(records: &[i64]) -> PartitionClock {
+        let mut clock = PartitionClock::default();
+        clock.saw_record(1_000_000, true);
+        clock.arm(&BTreeSet::from([WINDOW_MS]));
         for second in records {
-            hearing.saw_record(1_000_000 + second * 1000, true);
+            clock.saw_record(1_000_000 + second * 1000, true);
         }
-        hearing
+        clock
     }
 
     #[test]
-    fn absence_counts_from_the_last_record_of_the_device_while_others_are_heard() {
-        let hearing = hearing(&[10, 40, 80, 120]);
-        assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
-        let other = NoDataRule { window_ms: 200_000, ..RULE };
-        assert_eq!(hearing.due(other, 1_010_000), None, "no rule in force has this window");
+    fn absence_counts_from_the_last_record_of_the_device_while_others_are_seen() {
+        let clock = clock(&[10, 40, 80, 120]);
+        assert_eq!(missed(&clock, 1_010_000), Some(1_110_000));
+        let other = absence(200_000, 1_000_000);
+        assert_eq!(clock.due(&other, 1_010_000), None, "no rule in force has this window");
     }
 
     #[test]
-    fn a_stretch_in_which_nobody_was_heard_counts_for_nobody() {
-        let deaf = hearing(&[10, 600]);
+    fn a_stretch_in_which_nobody_was_seen_counts_for_nobody() {
+        let silent = clock(&[10, 600]);
         assert_eq!(
-            deaf.due(RULE, 1_010_000),
+            missed(&silent, 1_010_000),
             Some(1_700_000),
             "anew from the first record after it"
         );
-        let half = hearing(&[10, 60]);
-        assert_eq!(
-            half.due(RULE, 1_010_000),
-            Some(1_110_000),
-            "half the window is no such stretch"
-        );
-        let mut told = hearing(&[10]);
-        assert!(
-            !told.saw_record(1_060_000, true) && told.saw_record(1_111_000, true),
-            "it says so"
-        );
-        let mut on_time = hearing(&[10]);
+        let half = clock(&[10, 60]);
+        assert_eq!(missed(&half, 1_010_000), Some(1_110_000), "half the window is no such stretch");
+        let mut gap = clock(&[10]);
+        assert!(!gap.saw_record(1_060_000, true) && gap.saw_record(1_111_000, true), "it says so");
+        let mut on_time = clock(&[10]);
         assert!(!on_time.saw_record(1_600_000, false));
-        assert_eq!(on_time.due(RULE, 1_010_000), Some(1_110_000), "its device is on time");
+        assert_eq!(missed(&on_time, 1_010_000), Some(1_110_000), "its device is on time");
         on_time.restart();
-        assert_eq!(on_time.due(RULE, 1_010_000), Some(1_700_000));
+        assert_eq!(missed(&on_time, 1_010_000), Some(1_700_000));
     }
 
     #[test]
     fn a_version_counts_from_when_it_came_and_not_for_devices_out_of_service() {
-        let hearing = hearing(&[10, 40, 80]);
-        let edited = NoDataRule { from_ms: 1_080_000, ..RULE };
-        assert_eq!(hearing.due(edited, 1_010_000), Some(1_180_000));
-        assert_eq!(hearing.due(edited, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
+        let clock = clock(&[10, 40, 80]);
+        let edited = absence(WINDOW_MS, 1_080_000);
+        assert_eq!(clock.due(&edited, 1_010_000), Some(1_180_000));
+        assert_eq!(clock.due(&edited, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
     }
 
     #[test]
     fn a_window_counts_from_when_the_first_rule_had_it() {
-        let mut hearing = hearing(&[10, 40, 80]);
-        let both = BTreeSet::from([RULE.window_ms, 50_000]);
-        assert!(hearing.arm(&both) && !hearing.arm(&both), "the same windows change nothing");
-        let other = NoDataRule { window_ms: 50_000, ..RULE };
-        assert_eq!(hearing.due(other, 1_010_000), Some(1_130_000));
-        assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
-        assert!(hearing.arm(&BTreeSet::new()) && !hearing.counts());
+        let mut clock = clock(&[10, 40, 80]);
+        let both = BTreeSet::from([WINDOW_MS, 50_000]);
+        assert!(clock.arm(&both) && !clock.arm(&both), "the same windows change nothing");
+        let other = absence(50_000, 1_000_000);
+        assert_eq!(clock.due(&other, 1_010_000), Some(1_130_000));
+        assert_eq!(missed(&clock, 1_010_000), Some(1_110_000));
+        assert!(clock.arm(&BTreeSet::new()) && !clock.counts());
     }
 
     #[test]
     fn a_record_from_before_moves_nothing() {
-        let mut hearing = hearing(&[10, 40]);
-        let before = hearing.clone();
-        assert!(!hearing.saw_record(1_020_000, true));
-        assert_eq!(hearing, before);
+        let mut clock = clock(&[10, 40]);
+        let before = clock.clone();
+        assert!(!clock.saw_record(1_020_000, true));
+        assert_eq!(clock, before);
     }
 }

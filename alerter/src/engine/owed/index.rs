@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ljwx_reading::DeviceSn;
+use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::outcome::MovedEpisode;
+use crate::engine::episode::EpisodeKey;
 
 /// Wall time between two tries of what is owed, in milliseconds.
 pub const OWED_INTERVAL_MS: i64 = 60_000;
@@ -27,8 +27,8 @@ pub struct TouchedStates {
     pub stepped: BTreeSet<(i64, DeviceSn)>,
     /// Episodes that owe a notification.
     pub owed: OwedIndex,
-    /// Open episodes that concern other people than before.
-    pub people: Vec<MovedEpisode>,
+    /// Open episodes that concern other people than before, and these people.
+    pub people: Vec<(EpisodeKey, Ids)>,
 }
 
 impl OwedIndex {

@@ -5,19 +5,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use ljwx_reading::Ids;
 
 use crate::engine::device::{RuleState, tenant};
 use crate::engine::episode::Episode;
 use crate::engine::no_data::episodes::{next_look, silence};
-use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
+use crate::engine::outcome::{CHANGES_MAX, Change, EventTime, OwedEpisode, Progress, moment};
 use crate::engine::owed::index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
-use crate::engine::routing::{OwedReason, RoutingAt};
+use crate::engine::routing::{Basis, OwedReason};
 use crate::engine::step::RuleStep;
+use crate::rules::Rule;
 use crate::rules::index::RuleSet;
-use crate::rules::{Rule, Trigger};
 
 impl Partition {
     /// Whether all records until shortly before `now_ms` have been evaluated.
@@ -25,20 +24,18 @@ impl Partition {
         now_ms - self.clock.clock_ms() < OWED_INTERVAL_MS
     }
 
-    /// Tries every episode whose last try is long enough ago, and returns the changes and the people
-    /// to look up. The caller must look again at episodes whose people were not known.
-    pub(in crate::engine) fn look(
-        &mut self,
-        rules: &RuleSet,
-        zone: &TimeZone,
-        routing: RoutingAt<'_>,
-        at_end: bool,
-    ) -> (Vec<Change>, BTreeSet<Ids>) {
-        let all_read = at_end || self.is_current(routing.now_ms);
-        let at = moment(zone, routing.now_ms);
+    /// Tries the episodes whose last try is long enough ago, up to [`CHANGES_MAX`] changes, and returns
+    /// the changes and the people to look up. The caller must look again at episodes whose people were
+    /// not known.
+    pub(in crate::engine) fn look(&mut self, basis: Basis<'_>, at_end: bool) -> Progress {
+        let all_read = at_end || self.is_current(basis.now_ms);
+        let at = moment(basis.zone, basis.now_ms);
         let (mut changes, mut unknown) = (Vec::new(), BTreeSet::new());
-        for place in self.touched.owed.due(routing.now_ms) {
-            match self.notify_owed(&place, rules, (at, all_read), routing) {
+        for place in self.touched.owed.due(basis.now_ms) {
+            if changes.len() >= CHANGES_MAX {
+                break;
+            }
+            match self.notify_owed(&place, (at, all_read), basis) {
                 Ok(change) => changes.extend(change),
                 Err(ids) => drop(unknown.insert(ids)),
             }
@@ -49,21 +46,17 @@ impl Partition {
     fn notify_owed(
         &mut self,
         place: &EpisodePlace,
-        rules: &RuleSet,
         (at, all_read): (EventTime, bool),
-        routing: RoutingAt<'_>,
+        basis: Basis<'_>,
     ) -> Result<Option<Change>, Ids> {
-        let Some((tracked, rule)) = self.owing(place, rules) else { return Ok(None) };
+        let Some((tracked, rule)) = self.owing(place, basis.rules) else { return Ok(None) };
         let (episode, memory) = (tracked.episode.clone(), tracked.memory.clone());
         let (device_sn, rule_id) = place;
         let owed = episode.open().and_then(|open| open.owed()).copied();
         let (Some(owed), Some(device)) = (owed, self.devices.get_mut(device_sn)) else {
             return Ok(None);
         };
-        let window_ms = match rule.trigger {
-            Trigger::NoData(window_ms) => Some(window_ms),
-            Trigger::Range(_) | Trigger::Conditions(_) => None,
-        };
+        let window_ms = rule.no_data_window();
         // A reading that is not evaluated yet may end it.
         if !all_read && (window_ms.is_some() || owed.reason == OwedReason::Late) {
             return Ok(None);
@@ -72,7 +65,7 @@ impl Partition {
             Some(window_ms) => silence(device, window_ms, at.ms, true),
             None => owed.verdict,
         };
-        let step = RuleStep { rule, device_sn, at, routing, rules };
+        let step = RuleStep { rule, device_sn, at, basis };
         let touched = &mut self.touched;
         let look = step.make(device, touched, (episode, memory), verdict, Episode::look);
         if window_ms.is_some() && matches!(look, Ok(Some(_))) {

@@ -5,6 +5,7 @@ use ljwx_reading::{DeviceSn, Ids};
 use serde_json::json;
 
 use crate::engine::episode::TransitionKind;
+use crate::engine::outcome::CHANGES_MAX;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::engine::{
     Arrival, Change, Engine, OwedEpisode, ReadingOutcome, StateChanges, StoredPartition,
@@ -25,7 +26,7 @@ const NOBODY: Routed = Routed::Nobody(OwedReason::NoRecipient);
 const SILENCED: Routed = Routed::Nobody(OwedReason::Silenced);
 
 #[test]
-fn what_could_not_be_told_stays_owed_in_the_state_until_it_is_told() {
+fn what_could_not_be_notified_stays_owed_in_the_state_until_it_is_notified() {
     let mut engine = engine(vec![rule(json!({}))]);
     let opened = engine.evaluate(0, &heart_rate(0, 110), &NOBODY).changes.remove(0);
     assert_eq!((opened.transition.notify, opened.transition.routed), (false, Some(NOBODY)));
@@ -57,7 +58,21 @@ fn looked(engine: &mut Engine, second: i64, router: &dyn Router) -> Vec<(Transit
 }
 
 #[test]
-fn what_is_owed_is_tried_once_a_minute_without_any_reading_and_told_with_its_last_value() {
+fn of_many_that_are_owed_a_look_notifies_some_and_the_next_one_the_others() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    for device in 0..=CHANGES_MAX {
+        let breach = reading(json!({
+            "device_sn": format!("A{device}"), "customer_id": 7, "heart_rate": 110,
+            "timestamp": "2025-09-02 12:00:00",
+        }));
+        assert_eq!(engine.evaluate(0, &breach, &NOBODY).changes.len(), 1);
+    }
+    let notified = [60, 61].map(|second| looked(&mut engine, second, &Routed::Somebody).len());
+    assert_eq!(notified, [CHANGES_MAX, 1]);
+}
+
+#[test]
+fn what_is_owed_is_tried_once_a_minute_without_any_reading_and_notified_with_its_last_value() {
     let mut engine = engine(vec![rule(json!({}))]);
     engine.evaluate(0, &heart_rate(0, 110), &SILENCED);
     engine.evaluate(0, &heart_rate(30, 120), &SILENCED);
@@ -67,13 +82,12 @@ fn what_is_owed_is_tried_once_a_minute_without_any_reading_and_told_with_its_las
     assert_eq!(engine.take_changes(0), StateChanges::default(), "a try in vain writes nothing");
     assert!(looked(&mut engine, 149, &Routed::Somebody).is_empty());
     let hour_ms = heart_rate(0, 80).epoch_ms();
-    let (told, _) = engine.look(0, hour_ms + 150_000, true, &Routed::Somebody);
-    let [told] = &told[..] else { panic!("{told:?}") };
-    assert_eq!((told.transition.to, told.transition.seq), (TransitionKind::Notified, 1));
+    let (notified, _) = engine.look(0, hour_ms + 150_000, true, &Routed::Somebody);
+    let [notified] = &notified[..] else { panic!("{notified:?}") };
+    assert_eq!((notified.transition.to, notified.transition.seq), (TransitionKind::Notified, 1));
     let value = Measurement { vital: Vital::HeartRate, value: 120.0 };
-    assert!(
-        matches!(told.verdict, Verdict::Breach { measured, bound: 100.0, .. } if measured == value)
-    );
+    let verdict = notified.verdict;
+    assert!(matches!(verdict, Verdict::Breach { measured, bound: 100.0, .. } if measured == value));
     assert_eq!(engine.take_changes(0).tracked.len(), 1);
     assert!(looked(&mut engine, 1_000, &Routed::Somebody).is_empty(), "once");
     let end = engine.evaluate(0, &heart_rate(40, 90), &Routed::Somebody).changes.remove(0);
@@ -139,7 +153,7 @@ fn devices_that_fall_silent_together_are_looked_up_together() {
     });
     let mut engine = engine(vec![rule(silent)]);
     engine.realign(0);
-    let heard = |device: &str, user: i64, second: i64| {
+    let of_device = |device: &str, user: i64, second: i64| {
         let hour_ms = heart_rate(0, 80).epoch_ms();
         reading(json!({
             "device_sn": device, "customer_id": 7, "user_id": user, "heart_rate": 80,
@@ -149,12 +163,12 @@ fn devices_that_fall_silent_together_are_looked_up_together() {
     };
     let mut router = Known(BTreeSet::new());
     for (device, user) in [("A1", 1), ("A2", 2), ("A3", 3)] {
-        engine.evaluate(0, &heard(device, user, 0), &router);
+        engine.evaluate(0, &of_device(device, user, 0), &router);
     }
     for second in (60..300).step_by(60) {
-        assert!(engine.evaluate(0, &heard("A3", 3, second), &router).unknown.is_empty());
+        assert!(engine.evaluate(0, &of_device("A3", 3, second), &router).unknown.is_empty());
     }
-    let last = heard("A3", 3, 310);
+    let last = of_device("A3", 3, 310);
     let mut evaluated = engine.evaluate(0, &last, &router);
     let users: Vec<_> = evaluated.unknown.iter().filter_map(|ids| ids.user_id).collect();
     assert_eq!((users, evaluated.changes.len()), (vec![1, 2], 0));
@@ -207,8 +221,8 @@ fn while_records_wait_a_look_tries_nothing_that_they_may_have_ended() {
     let outcome = current.evaluate(0, now, &Routed::Somebody).outcome;
     assert_eq!(outcome, ReadingOutcome::Late);
     assert_eq!(current.due_looks(now_ms), BTreeMap::from([(0, true)]));
-    let told = look(&mut current, false);
-    assert!(told.len() == 1 && told[0].transition.delayed, "{told:?}");
+    let notified = look(&mut current, false);
+    assert!(notified.len() == 1 && notified[0].transition.delayed, "{notified:?}");
 }
 
 #[test]
@@ -217,6 +231,6 @@ fn a_silenced_episode_is_tried_though_records_wait() {
     let opening = heart_rate(0, 110);
     engine.evaluate(0, &opening, &SILENCED);
     let now_ms = opening.received_at_ms() + 3_600_000;
-    let (told, _) = engine.look(0, now_ms, false, &Routed::Somebody);
-    assert_eq!(told.len(), 1);
+    let (notified, _) = engine.look(0, now_ms, false, &Routed::Somebody);
+    assert_eq!(notified.len(), 1);
 }

@@ -40,7 +40,7 @@ pub enum AccountHealth {
 /// The notifications that leave an account which does not send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {
-    /// All of them: operators were notified of the account.
+    /// All of them: operators were notified of the account, or there is none.
     All,
     /// Critical ones: the account is at a limit, or did not answer a few times.
     Critical,

@@ -81,7 +81,7 @@ fn a_word_in_between_begins_the_count_of_silence_anew() {
 }
 
 #[test]
-fn all_leaves_an_account_that_operators_heard_of_until_one_message_tries_it() {
+fn all_leaves_an_account_that_operators_were_notified_of_until_one_message_tries_it() {
     let now = Instant::now();
     let mut breaker = AccountBreaker::new(now);
     breaker.admit(now).unwrap();

@@ -37,13 +37,17 @@ pub struct AccountLimits(Mutex<AccountTable>);
 #[derive(Debug, Default)]
 struct AccountTable {
     per_second: u32,
-    gates: HashMap<String, AccountLimiter>,
+    accounts: HashMap<String, AccountLimiter>,
     serves: HashMap<AccountScope, String>,
+    /// The scopes that had no account when a message was due.
+    without: HashSet<AccountScope>,
     /// A hash of the account's settings at each scope: tenants may share an account and differ in the
     /// rest.
     settings: HashMap<AccountScope, u64>,
     /// The last time at which the account of each scope was broken.
     broken_at: HashMap<AccountScope, Instant>,
+    /// Broken accounts that were replaced, of which operators are yet to be notified.
+    replaced: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -82,27 +86,34 @@ impl AccountLimits {
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
-        let (_, gate) = known.serve(name, settings, scope, now);
+        let (_, limiter) = known.serve(name, settings, scope, now);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
-        if !gate.breaker.is_paused(now) {
-            gate.bucket.take(now).map_err(|wait| (wait, "account_limit"))?;
+        if !limiter.breaker.is_paused(now) {
+            limiter.bucket.take(now).map_err(|wait| (wait, "account_limit"))?;
         }
-        gate.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
+        limiter.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
     }
 
-    /// Records the account of a scope, and a hash of its settings. Returns whether they changed. A
-    /// failing account with changed settings is tried at once. Otherwise a fixed account would rest
-    /// as long as a broken one.
+    /// Records the account of a scope, and a hash of its settings. Returns whether they changed, or
+    /// the scope had no account. A failing account with changed settings is tried at once. Otherwise
+    /// a fixed account would rest as long as a broken one.
     pub fn observe(&self, name: &str, settings: u64, scope: AccountScope, now: Instant) -> bool {
-        self.lock().serve(name, settings, scope, now).0
+        let mut known = self.lock();
+        let had_none = known.without.remove(&scope);
+        known.serve(name, settings, scope, now).0 || had_none
+    }
+
+    /// Records that a scope has no account, until [`Self::observe`] finds one.
+    pub fn record_missing(&self, scope: AccountScope) {
+        self.lock().without.insert(scope);
     }
 
     /// Whether the account is broken or has used up its day, and no trial is due. Waiting
     /// notifications leave it, and new ones pass it over.
     pub fn is_resting(&self, name: &str, now: Instant) -> bool {
         let known = self.lock();
-        let leaving = known.gates.get(name).and_then(|gate| gate.breaker.leaving(now));
+        let leaving = known.accounts.get(name).and_then(|limiter| limiter.breaker.leaving(now));
         leaving == Some(Leaving::All)
     }
 
@@ -110,34 +121,43 @@ impl AccountLimits {
     /// for so long has waited for the account.
     pub fn was_broken(&self, scope: AccountScope, period: Duration, now: Instant) -> bool {
         let known = self.lock();
-        let gate = known.serves.get(&scope).and_then(|name| known.gates.get(name));
+        let limiter = known.serves.get(&scope).and_then(|name| known.accounts.get(name));
         let broken_at = known.broken_at.get(&scope);
-        gate.is_some_and(|gate| gate.breaker.is_broken)
+        limiter.is_some_and(|limiter| limiter.breaker.is_broken)
             || broken_at.is_some_and(|at| now.saturating_duration_since(*at) <= period)
     }
 
     /// Whether the account takes messages now. An account that was never used does.
     pub fn takes_messages(&self, name: &str, now: Instant) -> bool {
-        self.lock().gates.get(name).is_none_or(|gate| gate.takes_messages(now))
+        self.lock().accounts.get(name).is_none_or(|limiter| limiter.takes_messages(now))
     }
 
-    /// Returns the scopes of accounts that do not send, with what leaves them.
+    /// Returns the scopes of accounts that do not send, and those without an account, with what
+    /// leaves them.
     pub fn leaving(&self, now: Instant) -> HashMap<AccountScope, Leaving> {
         let known = self.lock();
-        let of = |name: &String| known.gates.get(name)?.breaker.leaving(now);
-        known.serves.iter().filter_map(|(scope, name)| Some((*scope, of(name)?))).collect()
+        let of = |name: &String| known.accounts.get(name)?.breaker.leaving(now);
+        let served = known.serves.iter().filter_map(|(scope, name)| Some((*scope, of(name)?)));
+        served.chain(known.without.iter().map(|scope| (*scope, Leaving::All))).collect()
     }
 
     /// Records that the account, which fails, is the cause of refusals, until it works.
     pub fn refuse_all(&self, name: &str) {
-        if let Some(gate) = self.lock().gates.get_mut(name) {
-            gate.refuses_all = true;
+        if let Some(limiter) = self.lock().accounts.get_mut(name) {
+            limiter.refuses_all = true;
         }
+    }
+
+    /// Returns the accounts that are the cause of refusals.
+    pub fn causes(&self) -> HashSet<String> {
+        let known = self.lock();
+        let causes = known.accounts.iter().filter(|(_, limiter)| limiter.refuses_all);
+        causes.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether the account, and not its addresses, is the cause of refusals.
     pub fn refuses_all(&self, name: &str) -> bool {
-        self.lock().gates.get(name).is_some_and(|gate| gate.refuses_all)
+        self.lock().accounts.get(name).is_some_and(|limiter| limiter.refuses_all)
     }
 
     /// Returns the tenants that an account serves.
@@ -149,8 +169,8 @@ impl AccountLimits {
 
     /// Reverts an admission, because the message was not sent.
     pub fn abandon(&self, name: &str, now: Instant) {
-        if let Some(gate) = self.lock().gates.get_mut(name) {
-            gate.breaker.abandon(now);
+        if let Some(limiter) = self.lock().accounts.get_mut(name) {
+            limiter.breaker.abandon(now);
         }
     }
 
@@ -164,22 +184,28 @@ impl AccountLimits {
         random: f64,
     ) -> Option<bool> {
         let mut known = self.lock();
-        let gate = known.gates.get_mut(name)?;
-        let was_broken = gate.breaker.is_broken;
-        gate.breaker.report(health, now, random);
-        let (failing, is_broken) = (gate.breaker.is_failing, gate.breaker.is_broken);
-        gate.refuses_all &= failing;
+        let limiter = known.accounts.get_mut(name)?;
+        let was_broken = limiter.breaker.is_broken;
+        limiter.breaker.report(health, now, random);
+        let (failing, is_broken) = (limiter.breaker.is_failing, limiter.breaker.is_broken);
+        limiter.refuses_all &= failing;
         if was_broken || is_broken {
             let AccountTable { serves, broken_at, .. } = &mut *known;
             let serving = serves.iter().filter(|(_, account)| *account == name);
             broken_at.extend(serving.map(|(scope, _)| (*scope, now)));
         }
-        if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
+        if known.accounts.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {
-            export("other", known.gates.values().any(|gate| gate.breaker.is_failing));
+            export("other", known.accounts.values().any(|limiter| limiter.breaker.is_failing));
         }
         Some(is_broken)
+    }
+
+    /// Returns the broken accounts that were replaced since the last call. No message can show that they
+    /// work.
+    pub fn take_replaced(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().replaced)
     }
 
     /// Returns the name of the scope's account. The scope's own name stands for an account that is
@@ -195,8 +221,8 @@ impl AccountLimits {
     pub fn paused(&self, full: &HashSet<String>, now: Instant) -> Vec<AccountScope> {
         let known = self.lock();
         let is_paused = |name: &String| {
-            let gate = known.gates.get(name);
-            full.contains(name) || gate.is_some_and(|gate| !gate.takes_messages(now))
+            let limiter = known.accounts.get(name);
+            full.contains(name) || limiter.is_some_and(|limiter| !limiter.takes_messages(now))
         };
         let mut paused: Vec<_> = known.serves.iter().filter(|(_, name)| is_paused(name)).collect();
         // Rows without a free slot cannot be postponed either, so they come first.
@@ -207,7 +233,7 @@ impl AccountLimits {
     /// Returns the scopes of accounts that are paused after a failure.
     pub fn failing(&self, now: Instant) -> Vec<AccountScope> {
         let known = self.lock();
-        let fails = |name: &String| known.gates.get(name).is_some_and(|gate| gate.fails(now));
+        let fails = |name: &String| known.accounts.get(name).is_some_and(|own| own.fails(now));
         let failing = known.serves.iter().filter(|(_, name)| fails(name));
         failing.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
@@ -215,7 +241,7 @@ impl AccountLimits {
     /// Whether accounts were used, and each is paused after a failure.
     pub fn all_fail(&self, now: Instant) -> bool {
         let known = self.lock();
-        !known.gates.is_empty() && known.gates.values().all(|gate| gate.fails(now))
+        !known.accounts.is_empty() && known.accounts.values().all(|limiter| limiter.fails(now))
     }
 
     fn lock(&self) -> MutexGuard<'_, AccountTable> {
@@ -240,19 +266,20 @@ impl AccountTable {
         if let Some(before) = self.serves.insert(scope, name.to_owned())
             && before != name
             && self.serves.values().all(|other| *other != before)
-            && self.gates.remove(&before).is_some()
+            && let Some(limiter) = self.accounts.remove(&before)
         {
             export(&before, false);
+            self.replaced.extend(limiter.breaker.is_broken.then_some(before));
         }
-        let gate = self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
+        let limiter = self.accounts.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
             bucket: TokenBucket::new(self.per_second, now),
             refuses_all: false,
         });
-        if changed && gate.breaker.is_failing {
-            gate.breaker.renew(now);
+        if changed && limiter.breaker.is_failing {
+            limiter.breaker.renew(now);
         }
-        (changed, gate)
+        (changed, limiter)
     }
 }
 

@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::event::OperatorEvent;
 
-/// Lasting states that are remembered. Of further ones, operators hear by metrics only.
+/// Lasting states that are remembered. Only metrics show further ones.
 const STATES_MAX: usize = 10_000;
 
-/// Time after which operators hear again of a state that lasts.
+/// Time after which operators get a further event of a state that lasts.
 const REPEAT_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// A state that lasts.
@@ -56,7 +56,7 @@ impl LastingEvent {
     fn text(&self, count: u64, lasted: SignedDuration) -> String {
         match (self, count) {
             (Self::WechatBroken(account), 0) => {
-                format!("WeChat account {account} sends again, after {lasted:#}")
+                format!("WeChat account {account} sends again, or was replaced, after {lasted:#}")
             }
             (Self::WechatBroken(account), _) => {
                 format!("WeChat account {account} does not send, its notifications wait")
@@ -161,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_told_of_when_it_begins_when_it_ends_and_once_a_day_while_it_lasts() {
+    fn a_state_is_an_event_when_it_begins_when_it_ends_and_once_a_day_while_it_lasts() {
         let mut events = LastingEvents::default();
-        for (time, event, count, told) in [
+        for (time, event, count, expected) in [
             (0, ReadingsStopped, 0, None),
             (1, ReadingsStopped, 1, Some("readings_stopped")),
             (2, ReadingsStopped, 1, None),
@@ -184,7 +184,7 @@ mod tests {
             (27 * HOUR, ReadingsStopped, 1, Some("readings_stopped")),
         ] {
             let sent = events.update(event.clone(), count, at(time), at(time), true);
-            assert_eq!(sent.as_ref().map(|sent| sent.event), told, "{event:?} at {time}");
+            assert_eq!(sent.as_ref().map(|sent| sent.event), expected, "{event:?} at {time}");
             let Some(sent) = sent else { continue };
             let (account, customer_id) = match event {
                 WechatBroken(account) => (Some(account), None),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(late.text, "notifications are due and not sent, for 5m");
         update(WechatBroken("wx7".into()), 1, 300);
         let works = update(WechatBroken("wx7".into()), 0, 360);
-        assert_eq!(works.text, "WeChat account wx7 sends again, after 6m");
+        assert_eq!(works.text, "WeChat account wx7 sends again, or was replaced, after 6m");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 pub mod event;
 pub mod lasting;
+mod repeat_limit;
 pub mod webhook;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,16 +25,14 @@ use tracing::{error, warn};
 pub use self::event::OperatorEvent;
 pub use self::lasting::LastingEvent;
 use self::lasting::LastingEvents;
+use self::repeat_limit::RepeatLimit;
 use self::webhook::{Webhook, lost, web_address};
 use crate::notify::wechat::error::Failure;
 
 /// Events that wait for the receiver. Further events go to the log only.
 const QUEUE_MAX: usize = 64;
 
-/// Events that are remembered, so as not to be repeated. Further ones are not sent.
-const REPEATS_MAX: usize = 1_000;
-
-/// Time for which operators hear once of a field of a template that the platform refuses.
+/// Time for which operators get one event about a field of a template that the platform refuses.
 const TEMPLATE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Settings of the operators' webhook.
@@ -87,26 +86,9 @@ impl OperatorsArgs {
     }
 }
 
-/// Admits one event of a key in an interval. Holds the end of each interval.
+/// The events that operators got.
 #[derive(Debug, Default)]
-struct RepeatLimit(HashMap<String, Instant>);
-
-impl RepeatLimit {
-    /// Whether an event of this key may be sent now, and no other within `interval`. An admitted
-    /// event counts as sent.
-    fn admit(&mut self, key: String, interval: Duration, now: Instant) -> bool {
-        self.0.retain(|_, until| now < *until);
-        let is_admitted = self.0.len() < REPEATS_MAX && !self.0.contains_key(&key);
-        if is_admitted {
-            self.0.insert(key, now + interval);
-        }
-        is_admitted
-    }
-}
-
-/// The events that operators heard of.
-#[derive(Debug, Default)]
-struct Heard {
+struct SentEvents {
     lasting: LastingEvents,
     repeats: RepeatLimit,
 }
@@ -115,12 +97,12 @@ struct Heard {
 #[derive(Debug, Clone)]
 pub struct OperatorEvents {
     queue: Option<mpsc::Sender<OperatorEvent>>,
-    heard: Arc<Mutex<Heard>>,
+    sent: Arc<Mutex<SentEvents>>,
 }
 
 impl OperatorEvents {
     fn new(queue: Option<mpsc::Sender<OperatorEvent>>) -> Self {
-        Self { queue, heard: Arc::default() }
+        Self { queue, sent: Arc::default() }
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.
@@ -138,9 +120,10 @@ impl OperatorEvents {
         }
     }
 
-    /// As [`Self::notify`], unless operators heard of the same `key` within `interval`.
+    /// As [`Self::notify`], unless operators got the same event of `key` within `interval`.
     pub fn notify_once(&self, key: String, interval: Duration, operator_event: OperatorEvent) {
-        let is_admitted = self.heard().repeats.admit(key, interval, Instant::now());
+        let key = (operator_event.event, key);
+        let is_admitted = self.sent().repeats.admit(key, interval, Instant::now());
         if is_admitted {
             self.notify(operator_event);
         }
@@ -149,7 +132,7 @@ impl OperatorEvents {
     /// Takes the number of severe alerts of each tenant that reach nobody, of all tenants that have
     /// any. This replica `speaks` of some tenants, as in [`Self::lasting`].
     pub fn unreached(&self, counts: &BTreeMap<i64, u64>, speaks: impl Fn(i64) -> bool) {
-        let mut tenants: BTreeSet<i64> = self.heard().lasting.unreached().into_iter().collect();
+        let mut tenants: BTreeSet<i64> = self.sent().lasting.unreached().into_iter().collect();
         tenants.extend(counts.keys());
         for customer_id in tenants {
             let count = counts.get(&customer_id).copied().unwrap_or_default();
@@ -159,10 +142,10 @@ impl OperatorEvents {
     }
 
     /// Takes a measurement of a state that lasts, and began at `since`. `count` 0: the state is
-    /// over. Operators hear when it begins, when it ends, and once a day while it lasts, if this
-    /// replica `speaks` of it. Otherwise it is only remembered, as [`lasting`] says.
+    /// over. Operators get an event when it begins, when it ends, and once a day while it lasts, if
+    /// this replica `speaks` of it. Otherwise it is only remembered, as [`lasting`] says.
     pub fn lasting(&self, event: LastingEvent, count: u64, since: Timestamp, speaks: bool) {
-        let due = self.heard().lasting.update(event, count, since, Timestamp::now(), speaks);
+        let due = self.sent().lasting.update(event, count, since, Timestamp::now(), speaks);
         if let Some(operator_event) = due {
             self.notify(operator_event);
         }
@@ -171,7 +154,7 @@ impl OperatorEvents {
     /// Takes whether an account is broken, and how its last message failed.
     pub fn account(&self, name: &str, is_broken: bool, failure: Option<&Failure>) {
         let (event, now) = (LastingEvent::WechatBroken(name.to_owned()), Timestamp::now());
-        let due = self.heard().lasting.update(event, is_broken.into(), now, now, true);
+        let due = self.sent().lasting.update(event, is_broken.into(), now, now, true);
         let Some(mut operator_event) = due else { return };
         if let Some(failure) = failure.filter(|_| is_broken) {
             operator_event.errcode = failure.errcode;
@@ -180,8 +163,8 @@ impl OperatorEvents {
         self.notify(operator_event);
     }
 
-    /// Reports content of an account's message that the platform refuses. Operators hear once an
-    /// hour of each field.
+    /// Reports content of an account's message that the platform refuses. Operators get one event
+    /// an hour about each field.
     pub fn template_refused(&self, account: &str, failure: &Failure) {
         let refused = match failure.refused_field() {
             _ if !failure.is_of_template() => "blocks words of a message".to_owned(),
@@ -195,9 +178,9 @@ impl OperatorEvents {
         self.notify_once(text, TEMPLATE_INTERVAL, OperatorEvent { account, errcode, ..about });
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    fn sent(&self) -> MutexGuard<'_, SentEvents> {
         // A panic while the lock was held leaves the memory usable.
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,8 +190,6 @@ mod tests {
     use crate::notify::wechat::error::ErrcodeRemedy;
 
     const SECRET: &str = "key-of-the-operators";
-
-    const DAY: Duration = Duration::from_secs(24 * 3600);
 
     #[test]
     fn a_webhook_without_its_secret_is_refused_and_so_is_an_address_that_is_none() {
@@ -246,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_template_is_told_of_once_an_hour_by_account_and_field() {
+    fn a_refused_template_is_an_event_once_an_hour_by_account_and_field() {
         let events = sent(|operators| {
             for (account, errcode, errmsg) in [
                 ("wx7", 47003, "data.thing1.value invalid rid: 1"),
@@ -258,17 +239,17 @@ mod tests {
                 operators.template_refused(account, &failure(errcode, errmsg));
             }
         });
-        let told = |event: &OperatorEvent| (event.account.clone(), event.errcode);
+        let source = |event: &OperatorEvent| (event.account.clone(), event.errcode);
         let of = |account: &str, errcode| (Some(account.to_owned()), Some(errcode));
         let expected = [of("wx7", 47003), of("wx7", 47003), of("wx7", 40249), of("wx8", 47003)];
-        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!(events.iter().map(source).collect::<Vec<_>>(), expected);
         for (event, words) in events.iter().zip(["thing1 of", "time2 of", "blocks words"]) {
             assert!(event.text.contains(words), "{event:?}");
         }
     }
 
     #[test]
-    fn a_broken_account_is_told_of_with_the_platform_s_words_and_so_is_one_that_works() {
+    fn a_broken_account_is_an_event_with_the_platform_s_words_and_so_is_one_that_works() {
         let events = sent(|operators| {
             for (is_broken, failure) in [
                 (false, None),
@@ -318,31 +299,5 @@ mod tests {
         let events =
             events.iter().map(|event| (event.customer_id.unwrap_or_default(), event.count));
         assert_eq!(events.collect::<Vec<_>>(), [(7, 1), (8, 2), (7, 0), (8, 0)]);
-    }
-
-    #[test]
-    fn operators_hear_of_the_first_of_a_kind_and_again_after_the_interval() {
-        let mut limit = RepeatLimit::default();
-        let begun = Instant::now();
-        for (key, after, admitted) in [
-            ("a", Duration::ZERO, true),
-            ("a", DAY - Duration::from_secs(1), false),
-            ("b", Duration::ZERO, true),
-            ("a", DAY, true),
-            ("a", DAY * 2 - Duration::from_secs(1), false),
-        ] {
-            assert_eq!(limit.admit(key.into(), DAY, begun + after), admitted, "{key} {after:?}");
-        }
-    }
-
-    #[test]
-    fn more_kinds_than_are_remembered_wait_until_the_first_are_forgotten() {
-        let mut limit = RepeatLimit::default();
-        let begun = Instant::now();
-        let mut admit = |key: usize, now| limit.admit(key.to_string(), DAY, now);
-        assert!((0..REPEATS_MAX).all(|key| admit(key, begun)));
-        assert!(!admit(REPEATS_MAX, begun));
-        assert!(admit(REPEATS_MAX, begun + DAY));
-        assert_eq!(limit.0.len(), 1);
     }
 }

@@ -106,12 +106,13 @@ pub async fn raise(
 /// Returns the rows to insert, as VALUES or as a SELECT.
 fn rows(notification: &NewNotification, was_owed: bool) -> String {
     let values = format!("?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}");
-    let told = format!(
-        "FROM t_alert_outbox AS told WHERE episode_key = ? AND transition_seq < ? \
+    let notified = format!(
+        "FROM t_alert_outbox AS notified WHERE episode_key = ? AND transition_seq < ? \
          AND (state IN ('pending', 'in_digest') OR {NOTIFIED}) \
          AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS refused \
-             WHERE refused.episode_key = told.episode_key AND refused.recipient = told.recipient \
-             AND refused.transition_seq >= told.transition_seq AND refused.state = 'refused')"
+             WHERE refused.episode_key = notified.episode_key \
+             AND refused.recipient = notified.recipient \
+             AND refused.transition_seq >= notified.transition_seq AND refused.state = 'refused')"
     );
     // The recipient's last notification is the rise.
     let knows = format!(
@@ -123,18 +124,18 @@ fn rows(notification: &NewNotification, was_owed: bool) -> String {
     match &notification.whom {
         Whom::Recipient(..) if notification.follow_up => format!(
             "SELECT {values}, ?, ?, ? FROM DUAL \
-             WHERE NOT EXISTS (SELECT 1 {told} AND recipient NOT LIKE '{watch}')"
+             WHERE NOT EXISTS (SELECT 1 {notified} AND recipient NOT LIKE '{watch}')"
         ),
         Whom::Recipient(..) if was_owed => format!(
             "SELECT {values}, ?, ?, ? FROM DUAL WHERE NOT EXISTS ( \
-                 SELECT 1 {told} AND recipient = ? GROUP BY recipient HAVING {knows})"
+                 SELECT 1 {notified} AND recipient = ? GROUP BY recipient HAVING {knows})"
         ),
         Whom::Recipient(..) => format!("VALUES ({values}, ?, ?, ?)"),
         Whom::Notified { on_watch } => format!(
-            "SELECT {values}, told.recipient, told.user_id, '' FROM ( \
-                 SELECT recipient, MAX(user_id) AS user_id {told} \
+            "SELECT {values}, notified.recipient, notified.user_id, '' FROM ( \
+                 SELECT recipient, MAX(user_id) AS user_id {notified} \
                  AND ({on_watch} OR recipient NOT LIKE '{watch}') GROUP BY recipient \
-                 HAVING NOT ({was_owed} AND {knows})) AS told"
+                 HAVING NOT ({was_owed} AND {knows})) AS notified"
         ),
     }
 }

@@ -20,7 +20,7 @@ use crate::rules::Channel;
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Due rows that are read at a time.
-const DUE_MAX: usize = 64;
+pub const DUE_MAX: usize = 64;
 
 /// The order of due rows: the most severe first, then the oldest. `idx_send_order` has it.
 const ORDER: &str = " ORDER BY severity DESC, created_at, id";
@@ -57,7 +57,7 @@ pub struct RebuiltRequest {
 }
 
 impl Outbox {
-    /// Returns due rows, the most severe first, then the oldest.
+    /// Returns due rows, at most [`DUE_MAX`], the most severe first, then the oldest.
     ///
     /// Of one episode and recipient only the first pending row is due. So no end is read before its
     /// opening. Rows of the tenants and channels in `paused`, and of the channels in `full`, are

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use crate::mysql::alert_rows::EpisodeKey;
+use crate::engine::episode::EpisodeKey;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::add::stored;
 use crate::notify::outbox::fold::put_in;
@@ -153,18 +153,18 @@ fn select(message: &str, free: &str, rows: &str) -> String {
     )
 }
 
-/// Adds a digest of this severity and moves `members` into it, with what is folded into them. Returns
-/// false if some members were no longer pending. The caller then has to roll back.
+/// Adds a digest of this severity and age and moves `members` into it, with what is folded into them.
+/// Returns false if some members were no longer pending. The caller then has to roll back.
 pub async fn write_digest(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
-    (notice, severity): (&Notice, i8),
+    (notice, severity, age_ms): (&Notice, i8, i64),
     members: &[i64],
 ) -> sqlx::Result<bool> {
     let query = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
-         customer_id, notice, payload, next_attempt_at, created_at, severity) \
-         VALUES (?, 0, '{DIGEST}', ?, ?, ?, '', {NOW_MS}, {NOW_MS}, ?)"
+         customer_id, notice, payload, next_attempt_at, created_at, event_at, severity) \
+         VALUES (?, 0, '{DIGEST}', ?, ?, ?, '', {NOW_MS}, {NOW_MS}, {NOW_MS} - ?, ?)"
     );
     // Rows that come out of a digest may become another one, so the number is not one of theirs.
     let key = EpisodeKey::of_digest(customer_id, recipient, rand::random());
@@ -173,6 +173,7 @@ pub async fn write_digest(
         .bind(recipient)
         .bind(customer_id)
         .bind(stored(notice))
+        .bind(age_ms)
         .bind(severity)
         .execute(&mut *connection)
         .await?;

@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::settle::dissolve;
-use crate::mysql::alert_rows::EpisodeKey;
+use crate::engine::episode::EpisodeKey;
 use crate::notify::outbox::notification::NewNotification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
 use crate::rules::Channel;

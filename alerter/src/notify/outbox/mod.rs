@@ -19,7 +19,7 @@ mod settle;
 mod table;
 
 pub use add::{add, raise};
-pub use claim::{DueRow, RebuiltRequest};
+pub use claim::{DUE_MAX, DueRow, RebuiltRequest};
 pub use depth::{MeasuredOutbox, OutboxMeasurement, monitor};
 pub use fold::{Moment, fold};
 pub use notification::{DIGEST, NewNotification, Notification, Whom, is_end};

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 
-use crate::engine::episode::TransitionKind;
-use crate::mysql::alert_rows::{self, EpisodeKey};
+use crate::engine::episode::{EpisodeKey, TransitionKind, episode_key};
 use crate::notify::address::{Address, Recipient};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::table::from_milliseconds;
@@ -151,6 +150,6 @@ impl Notification {
     pub fn client_msg_id(&self, resends: i32) -> String {
         let resends = u32::try_from(resends).unwrap_or_default();
         let seq = i64::from(self.transition_seq);
-        alert_rows::client_msg_id(&self.episode_key, seq, &self.recipient, resends)
+        episode_key::client_msg_id(&self.episode_key, seq, &self.recipient, resends)
     }
 }

@@ -4,12 +4,17 @@
 
 use std::time::Duration;
 
-use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use ljwx_ledger::platform_tables::ALERT_OVER;
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::settle::{end_rows, settle_members};
-use crate::notify::outbox::table::{NOW_MS, Outbox, change, milliseconds, push_in, with_ids};
+use crate::engine::episode::TransitionKind;
+use crate::notify::outbox::notification::ENDS;
+use crate::notify::outbox::table::{
+    NOTIFIED, NOW_MS, Outbox, change, milliseconds, push_in, with_ids,
+};
 
 /// Rows changed in one transaction.
 const ROWS_MAX: usize = 500;
@@ -66,6 +71,10 @@ pub struct OutboxRow {
     pub last_errcode: Option<i64>,
     /// The reason why the notification was not sent.
     pub last_error: Option<String>,
+    /// Whether the notification was given up and must not start again: its alert is over, or its
+    /// recipient received a later notification of the episode.
+    #[serde(skip)]
+    pub is_overtaken: bool,
 }
 
 impl Outbox {
@@ -101,9 +110,14 @@ impl Outbox {
     }
 
     /// Drops pending and unrouted rows, a digest with all its rows, and logs the drop in the alerts' log.
-    /// Returns the number of rows, without those in digests.
-    pub async fn discard(&self, ids: &[i64], reason: &str) -> sqlx::Result<u64> {
-        let mut given_up = 0;
+    /// Returns the number of rows, without those in digests, and the error of the log if it has not
+    /// taken every line. What was dropped stays dropped.
+    pub async fn discard(
+        &self,
+        ids: &[i64],
+        reason: &str,
+    ) -> sqlx::Result<(u64, Option<sqlx::Error>)> {
+        let (mut given_up, mut unlogged) = (0, None);
         for ids in ids.chunks(ROWS_MAX) {
             let mut transaction = self.pool.begin().await?;
             let waiting = lock(&mut transaction, ids).await?;
@@ -111,12 +125,14 @@ impl Outbox {
                 let stored = format!("operator: {reason}");
                 end_rows(&mut transaction, &waiting, "dropped", &stored).await?;
                 settle_members(&mut transaction, &waiting).await?;
-                log_drop(&mut transaction, &waiting, reason).await?;
             }
             transaction.commit().await?;
+            if !waiting.is_empty() {
+                unlogged = log_drop(&self.pool, &waiting, reason).await.err().or(unlogged);
+            }
             given_up += waiting.len() as u64;
         }
-        Ok(given_up)
+        Ok((given_up, unlogged))
     }
 }
 
@@ -126,12 +142,12 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
          CAST(({NOW_MS} - created_at) / 1000 AS SIGNED) AS age_seconds, \
          CAST((next_attempt_at - {NOW_MS}) / 1000 AS SIGNED) AS due_in_seconds, \
          CAST(uncertain_since IS NOT NULL AS SIGNED) AS uncertain, digest_id, last_errcode, \
-         last_error FROM t_alert_outbox WHERE 1 = 1"
+         last_error, CAST({} AS SIGNED) AS is_overtaken FROM t_alert_outbox WHERE 1 = 1",
+        overtaken()
     ));
     if !filter.states.is_empty() {
-        query.push(" AND state IN ").push_tuples(&filter.states, |mut row, state| {
-            row.push_bind(state);
-        });
+        query.push(" AND state");
+        push_in(&mut query, &filter.states);
     }
     if !filter.ids.is_empty() {
         query.push(" AND id");
@@ -153,6 +169,19 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
     query
 }
 
+/// Matches rows that must not start again. An end may, after its alert is over.
+fn overtaken() -> String {
+    format!(
+        "state <> 'pending' AND (transition NOT IN ('{}') AND EXISTS (SELECT 1 FROM t_alert_info \
+         WHERE dedup_key = t_alert_outbox.episode_key AND {ALERT_OVER}) OR EXISTS ( \
+             SELECT 1 FROM t_alert_outbox AS later \
+             WHERE later.episode_key = t_alert_outbox.episode_key \
+             AND later.recipient = t_alert_outbox.recipient \
+             AND later.transition_seq > t_alert_outbox.transition_seq AND {NOTIFIED}))",
+        ENDS.map(TransitionKind::as_str).join("', '")
+    )
+}
+
 /// Locks those of the rows that wait and are not being sent.
 pub(super) async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
     if ids.is_empty() {
@@ -167,7 +196,7 @@ pub(super) async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> sqlx:
     query.build_query_scalar().fetch_all(connection).await
 }
 
-async fn log_drop(connection: &mut MySqlConnection, ids: &[i64], reason: &str) -> sqlx::Result<()> {
+async fn log_drop(pool: &MySqlPool, ids: &[i64], reason: &str) -> sqlx::Result<()> {
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(
         "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, handled_via, \
          result, customer_id, actor, action_at) SELECT alert.id, 'drop_notification', NOW(), ",
@@ -181,7 +210,7 @@ async fn log_drop(connection: &mut MySqlConnection, ids: &[i64], reason: &str) -
     query.push(" OR digest_id");
     push_in(&mut query, ids);
     query.push(") AS dropped ON alert.dedup_key = dropped.episode_key");
-    query.build().execute(connection).await.map(drop)
+    query.build().execute(pool).await.map(drop)
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_ledger::platform_tables::ALERT_OVER;
 use sqlx::{MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
-use crate::mysql::alert_rows::OVER;
 use crate::notify::limits::rate_limit::{RecentSends, RecipientKey};
 use crate::notify::outbox::notification::{ENDS, Notification};
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in, with_ids};
@@ -25,6 +25,22 @@ impl Outbox {
         Ok(!notified_episodes(&mut connection, &[notification.id]).await?.is_empty())
     }
 
+    /// Whether an earlier notification of the episode waits for the same user, also at another
+    /// address. The watch does not count.
+    pub async fn start_waits(&self, notification: &Notification) -> sqlx::Result<bool> {
+        let query = "SELECT COUNT(*) FROM t_alert_outbox WHERE episode_key = ? \
+                     AND transition_seq < ? AND user_id = ? AND recipient NOT LIKE ? \
+                     AND state IN ('pending', 'in_digest')";
+        let waiting: i64 = sqlx::query_scalar(query)
+            .bind(&notification.episode_key)
+            .bind(notification.transition_seq)
+            .bind(notification.user_id)
+            .bind(addresses(Channel::Message))
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(waiting > 0)
+    }
+
     /// Whether the episode, or any episode of a digest, still fires. If the table rejected an
     /// alert, its episode has no row and counts as firing. So does an end in a digest: whoever was
     /// notified of an episode is notified of its end.
@@ -32,7 +48,7 @@ impl Outbox {
         let query = format!(
             "SELECT COUNT(*) FROM t_alert_outbox AS part \
              LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-             WHERE part.{} = ? AND (part.transition IN ('{}') OR NOT COALESCE({OVER}, 0))",
+             WHERE part.{} = ? AND (part.transition IN ('{}') OR NOT COALESCE({ALERT_OVER}, 0))",
             if notification.is_digest() { "digest_id" } else { "id" },
             ENDS.map(TransitionKind::as_str).join("', '")
         );
@@ -103,15 +119,15 @@ pub async fn notified_episodes(
 ) -> sqlx::Result<HashSet<String>> {
     let notified = format!(
         "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
-         JOIN t_alert_outbox AS told ON told.episode_key = waiting.episode_key \
-         AND told.transition_seq < waiting.transition_seq \
-         WHERE (told.state = 'sent' OR told.uncertain_since IS NOT NULL) \
-         AND (told.recipient = waiting.recipient OR told.user_id = waiting.user_id \
-         AND told.recipient NOT LIKE '{}' AND (told.user_id > 0 \
+         JOIN t_alert_outbox AS earlier ON earlier.episode_key = waiting.episode_key \
+         AND earlier.transition_seq < waiting.transition_seq \
+         WHERE (earlier.state = 'sent' OR earlier.uncertain_since IS NOT NULL) \
+         AND (earlier.recipient = waiting.recipient OR earlier.user_id = waiting.user_id \
+         AND earlier.recipient NOT LIKE '{}' AND (earlier.user_id > 0 \
          OR EXISTS (SELECT 1 FROM t_alert_outbox AS left_behind \
-             WHERE left_behind.episode_key = told.episode_key \
+             WHERE left_behind.episode_key = earlier.episode_key \
              AND left_behind.transition_seq = waiting.transition_seq \
-             AND left_behind.recipient = told.recipient AND left_behind.state = 'moved'))) \
+             AND left_behind.recipient = earlier.recipient AND left_behind.state = 'moved'))) \
          AND waiting.id",
         addresses(Channel::Message)
     );
@@ -126,7 +142,7 @@ pub async fn over_episodes(
     let over = format!(
         "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
          JOIN t_alert_info AS alert ON alert.dedup_key = waiting.episode_key \
-         WHERE {OVER} AND waiting.id"
+         WHERE {ALERT_OVER} AND waiting.id"
     );
     episodes(connection, over, ids).await
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_ledger::platform_tables::ALERT_OVER;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::operate::lock;
 use super::settle::{dissolve, end_rows};
-use crate::mysql::alert_rows::OVER;
 use crate::notify::address::Recipient;
 use crate::notify::outbox::notification::{DIGEST, Notification};
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
@@ -82,6 +82,18 @@ impl Outbox {
         query.push(format!("), NOW() - INTERVAL {window} SECOND) AND customer_id"));
         push_in(&mut query, customers);
         query.build_query_scalar().fetch_one(&self.pool).await
+    }
+
+    /// Returns the tenants and kinds of address that refused within [`REFUSALS_WINDOW`], each with an
+    /// errcode.
+    pub async fn refusing(&self) -> sqlx::Result<Vec<(i64, String, Option<i64>)>> {
+        let query = format!(
+            "SELECT customer_id, kind, CAST(MAX(disabled_errcode) AS SIGNED) \
+             FROM t_alert_recipient_address WHERE disabled_at > NOW() - INTERVAL {} SECOND \
+             GROUP BY customer_id, kind",
+            REFUSALS_WINDOW.as_secs()
+        );
+        sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&self.pool).await
     }
 
     /// Returns the pending rows of a tenant on a channel after the row `after`, in their order, at
@@ -252,9 +264,8 @@ pub async fn is_reached(
     ));
     query.push_bind(id);
     if let Some(recipients) = only {
-        query.push(" AND target.recipient IN ").push_tuples(recipients, |mut row, to| {
-            row.push_bind(to.address.to_string());
-        });
+        query.push(" AND target.recipient");
+        push_in(&mut query, recipients.iter().map(|to| to.address.to_string()));
     }
     let targets: i64 = query.build_query_scalar().fetch_one(connection).await?;
     Ok(targets > 0)
@@ -271,7 +282,8 @@ pub async fn lock_alert(
 ) -> sqlx::Result<Option<bool>> {
     // The condition must not be in WHERE: the server would release the lock of an alert that fires.
     let query = format!(
-        "SELECT CAST(COALESCE({OVER}, 0) AS SIGNED) FROM t_alert_info WHERE dedup_key = ? FOR UPDATE"
+        "SELECT CAST(COALESCE({ALERT_OVER}, 0) AS SIGNED) FROM t_alert_info \
+         WHERE dedup_key = ? FOR UPDATE"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(query))
         .bind(episode_key)

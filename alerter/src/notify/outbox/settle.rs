@@ -265,8 +265,9 @@ pub(super) async fn settle_members(
 }
 
 /// Takes the rows of these digests, or those folded into these rows, out and makes them due in
-/// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each. If
-/// the content was refused, they are sent by themselves: only such a row is settled as moved before.
+/// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each: then
+/// their own bytes, which the platform does not know, are built again as a repeat. If the content was
+/// refused, they are sent by themselves: only such a row is settled as moved before.
 ///
 /// Also makes rows pending that are folded into others and follow one of these in its episode. The
 /// row into which such a row is folded has waited for the digest, and does not wait for that row.
@@ -289,6 +290,7 @@ pub(super) async fn dissolve(
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
          SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
          part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
+         part.payload = IF(digest.uncertain_since IS NULL, part.payload, ''), \
          part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
          WHERE part.state = 'in_digest' AND digest.id"
     );

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub(super) use ljwx_ledger::mysql::sql::push_in;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{MySql, QueryBuilder};
 
@@ -69,11 +70,4 @@ pub(super) fn with_ids<'a>(
     let mut query = QueryBuilder::new(statement);
     push_in(&mut query, ids);
     query
-}
-
-/// Adds `IN (…)` with these ids.
-pub(super) fn push_in<'a>(query: &mut QueryBuilder<MySql>, ids: impl IntoIterator<Item = &'a i64>) {
-    query.push(" IN ").push_tuples(ids, |mut row, id| {
-        row.push_bind(*id);
-    });
 }

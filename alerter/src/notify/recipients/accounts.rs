@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::platform_rows::{PlatformRow, PlatformTables};
+use ljwx_ledger::platform_rows::PlatformRow;
+
+use super::platform_tables::PlatformTables;
 use crate::notify::address;
 use crate::notify::wechat::{Account, AccountKind, Accounts, FieldMap};
 use crate::rules::Channel;
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     fn official_row(customer_id: &str, app_id: &str, enabled: &str) -> PlatformRow {
-        PlatformRow::from([
+        PlatformRow::from_iter([
             ("id", "1"),
             ("customer_id", customer_id),
             ("type", "official"),
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn wecom_row(customer_id: &str, agent_id: &str, enabled: &str) -> PlatformRow {
-        PlatformRow::from([
+        PlatformRow::from_iter([
             ("id", "2"),
             ("tenant_id", customer_id),
             ("type", "enterprise"),
@@ -182,20 +184,23 @@ mod tests {
         assert_eq!(nurse.map(|nurse| nurse.to_string()), name("wecom:nurse"));
     }
 
+    /// Returns a row with this text in a column, unless the text is blank.
+    fn with(column: &str, text: &str, mut row: PlatformRow) -> PlatformRow {
+        row.extend([(column, text)]);
+        row
+    }
+
     #[test]
     fn what_makes_a_row_unusable_is_named_and_costs_only_that_row() {
-        let mut everybody = wecom_row("9", "5", "1");
-        everybody = PlatformRow::from([("default_address", "@all")]).or(everybody);
         let rows = [
             official_row("7", "", "1"),
             official_row("7", "wx7", "1"),
             wecom_row("7", "many", "1"),
             official_row("x", "wx8", "1"),
-            PlatformRow::from([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
-            everybody,
-            PlatformRow::from([("template_fields", r#"{"thing1":"name"}"#)])
-                .or(official_row("10", "wx10", "1")),
-            PlatformRow::from([("wecom_form", "html")]).or(wecom_row("11", "5", "1")),
+            PlatformRow::from_iter([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
+            with("default_address", "@all", wecom_row("9", "5", "1")),
+            with("template_fields", r#"{"thing1":"name"}"#, official_row("10", "wx10", "1")),
+            with("wecom_form", "html", wecom_row("11", "5", "1")),
         ];
         let loaded = loaded(&rows);
         let expected = [
@@ -224,15 +229,15 @@ mod tests {
     fn a_row_without_a_map_or_a_form_has_those_of_before() {
         let kind = |row: PlatformRow, channel| account(&row, channel).unwrap().kind;
         let of_map = |map: &str| {
-            let row = PlatformRow::from([("template_fields", map)]);
-            kind(row.or(official_row("7", "wx7", "1")), Channel::Official)
+            let row = with("template_fields", map, official_row("7", "wx7", "1"));
+            kind(row, Channel::Official)
         };
         let of_fields = |fields| AccountKind::Official { template_id: "t1".to_owned(), fields };
         assert_eq!(of_map(""), of_fields(FieldMap::default()));
         assert_eq!(of_map("null"), of_fields(FieldMap::default()));
         assert_ne!(of_map(r#"{"thing1": "patient"}"#), of_fields(FieldMap::default()));
         for (word, is_markdown) in [("", false), ("text", false), ("markdown", true)] {
-            let row = PlatformRow::from([("wecom_form", word)]).or(wecom_row("7", "5", "1"));
+            let row = with("wecom_form", word, wecom_row("7", "5", "1"));
             let expected = AccountKind::Wecom { agent_id: 5, is_markdown };
             assert_eq!(kind(row, Channel::Wecom), expected, "{word}");
         }

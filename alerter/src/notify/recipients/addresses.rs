@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ljwx_ledger::mysql::sql::push_in;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use moka::future::Cache;
 use sqlx::{MySql, QueryBuilder};
@@ -77,10 +78,8 @@ impl AddressBook {
              CAST(COALESCE(disabled_at > NOW() - INTERVAL {DISABLED_HOURS} HOUR, 0) AS SIGNED) \
              FROM t_alert_recipient_address WHERE customer_id = "
         ));
-        query.push_bind(customer_id);
-        query.push(" AND user_id IN ").push_tuples(users, |mut row, user_id| {
-            row.push_bind(*user_id);
-        });
+        query.push_bind(customer_id).push(" AND user_id");
+        push_in(&mut query, users);
         query.push(" ORDER BY user_id, kind, address");
         let rows: Vec<(i64, String, String, bool)> =
             query.build_query_as().fetch_all(&self.pool).await?;
@@ -140,9 +139,8 @@ impl AddressBook {
         );
         query.push_bind(channel.kind());
         query.push(format!(" AND disabled_at >= NOW() - INTERVAL {} SECOND", within.as_secs()));
-        query.push(" AND customer_id IN ").push_tuples(customers, |mut row, customer_id| {
-            row.push_bind(*customer_id);
-        });
+        query.push(" AND customer_id");
+        push_in(&mut query, customers);
         query.build().execute(&self.pool).await?;
         self.forget();
         Ok(())

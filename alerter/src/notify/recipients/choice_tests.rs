@@ -46,14 +46,14 @@ fn texts(choice: &Choice) -> Vec<String> {
     choice.recipients.iter().map(|recipient| recipient.address.to_string()).collect()
 }
 
-fn told(words: &str, kinds: &str, people: &[i64], known: &[(i64, &[&str])]) -> Vec<String> {
+fn chosen(words: &str, kinds: &str, people: &[i64], known: &[(i64, &[&str])]) -> Vec<String> {
     let choice = choose(&contacts(kinds, known), people, channels(words), &|_| false);
     assert_eq!(choice.omitted, 0);
     texts(&choice)
 }
 
 #[test]
-fn a_person_is_told_once_by_the_first_kind_that_tenant_and_person_have() {
+fn a_person_is_notified_once_by_the_first_kind_that_tenant_and_person_have() {
     let known: &[(i64, &[&str])] =
         &[(1, &["openid:o1", "wecom:w1"]), (2, &["wecom:w2"]), (3, &["openid:o3", "openid:p3"])];
     for (words, kinds, people, expected) in [
@@ -66,12 +66,16 @@ fn a_person_is_told_once_by_the_first_kind_that_tenant_and_person_have() {
         ("message wechat", "o", &[1], &["openid:o1", "message:1"]),
         ("message wechat", "", &[1], &["message:1"]),
     ] {
-        assert_eq!(told(words, kinds, people, known), expected, "{words} by {kinds} to {people:?}");
+        assert_eq!(
+            chosen(words, kinds, people, known),
+            expected,
+            "{words} by {kinds} to {people:?}"
+        );
     }
 }
 
 #[test]
-fn who_has_no_address_is_told_by_the_tenant_s_and_nobody_at_all_by_the_account_s() {
+fn who_has_no_address_is_notified_by_the_tenant_s_and_nobody_at_all_by_the_account_s() {
     let everybody: (i64, &[&str]) = (0, &["openid:desk", "wecom:desk"]);
     let one: (i64, &[&str]) = (1, &["openid:o1"]);
     let in_wecom: (i64, &[&str]) = (2, &["wecom:w2"]);
@@ -98,12 +102,16 @@ fn who_has_no_address_is_told_by_the_tenant_s_and_nobody_at_all_by_the_account_s
         ("message", "ow", &[], &[everybody], &[]),
         ("wechat", "", &[1], &[everybody, one], &[]),
     ] {
-        assert_eq!(told(words, kinds, people, known), expected, "{words} by {kinds} to {people:?}");
+        assert_eq!(
+            chosen(words, kinds, people, known),
+            expected,
+            "{words} by {kinds} to {people:?}"
+        );
     }
 }
 
 #[test]
-fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
+fn an_alert_notifies_a_bounded_number_and_first_whom_it_concerns_most() {
     let people: Vec<i64> = (1..=200).rev().collect();
     let known = people.iter().map(|user| {
         let address = Address::parse(&format!("openid:o{user:03}")).unwrap();
@@ -129,8 +137,8 @@ fn what_is_left_out_is_replaced_by_the_next_kind_then_by_everybody_s_then_by_the
     ];
     let mut contacts = contacts("ow", known);
     for (expected, owner) in steps {
-        let told = choose(&contacts, &[1], channels("wechat"), &|_| false).recipients;
-        let [found] = &told[..] else { panic!("{told:?}") };
+        let recipients = choose(&contacts, &[1], channels("wechat"), &|_| false).recipients;
+        let [found] = &recipients[..] else { panic!("{recipients:?}") };
         assert_eq!((found.address.to_string().as_str(), found.user_id), (expected, owner));
         contacts.leave_out(&found.address);
     }
@@ -139,10 +147,10 @@ fn what_is_left_out_is_replaced_by_the_next_kind_then_by_everybody_s_then_by_the
 }
 
 #[test]
-fn an_address_that_several_share_is_told_once() {
+fn an_address_that_several_share_is_notified_once() {
     let known: &[(i64, &[&str])] =
         &[(1, &["openid:desk"]), (2, &["openid:desk"]), (0, &["openid:desk"])];
-    assert_eq!(told("wechat", "o", &[1, 2, 3], known), ["openid:desk"]);
+    assert_eq!(chosen("wechat", "o", &[1, 2, 3], known), ["openid:desk"]);
 }
 
 /// What a rule with these words reaches, where the accounts `ready` of all `rows` can be used: the
@@ -188,7 +196,7 @@ fn a_word_counts_where_the_tenant_has_an_account_for_it_whatever_its_state() {
 }
 
 #[test]
-fn a_disabled_address_is_passed_over_and_the_next_one_is_told() {
+fn a_disabled_address_is_passed_over_and_the_next_one_is_notified() {
     type Case<'a> = (&'a str, &'a str, &'a [(i64, &'a [&'a str])], &'a [&'a str]);
     let cases: [Case<'_>; 6] = [
         ("wechat", "ow", &[(1, &["!openid:o1", "wecom:w1"])], &["yes", "wecom:w1"]),

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ljwx_ledger::platform_rows::PlatformRow;
 use ljwx_reading::Ids;
 use ljwx_service::text::one_line;
 use tracing::debug;
 
 use super::choice::{Addresses, Choice, TenantContacts, choose};
-use super::platform_rows::PlatformRow;
 use super::{Directory, LookupResult};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
@@ -190,16 +190,20 @@ mod tests {
         const COLUMNS: [&str; 2] = ["real_name", "user_name"];
         let long = "王".repeat(3_000);
         for (row, expected) in [
-            (PlatformRow::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
-            (PlatformRow::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
-            (PlatformRow::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
-            (PlatformRow::from([("real_name", "x"), ("customer_id", "8")]), None),
-            (PlatformRow::from([("real_name", "x"), ("is_deleted", "1")]), None),
-            (PlatformRow::from([("id", "1")]), None),
+            (
+                PlatformRow::from_iter([("real_name", "王小明"), ("user_name", "u1")]),
+                Some("王小明"),
+            ),
+            (PlatformRow::from_iter([("real_name", ""), ("user_name", "u1")]), Some("u1")),
+            (PlatformRow::from_iter([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
+            (PlatformRow::from_iter([("real_name", "x"), ("customer_id", "8")]), None),
+            (PlatformRow::from_iter([("real_name", "x"), ("is_deleted", "1")]), None),
+            (PlatformRow::from_iter([("id", "1")]), None),
         ] {
             assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
         }
-        let name = name(&PlatformRow::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
+        let row = PlatformRow::from_iter([("real_name", long)]);
+        let name = name(&row, &COLUMNS, 7).unwrap();
         assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ljwx_ledger::platform_rows::PlatformRow;
 use ljwx_reading::Ids;
 
-use super::platform_rows::PlatformRow;
 use super::{Directory, LookupResult};
 
 impl Directory {
@@ -98,29 +98,33 @@ mod tests {
     #[test]
     fn only_rows_that_hold_and_are_the_tenant_s_appoint_a_manager() {
         let rows = [
-            PlatformRow::from([("user_id", "12"), ("is_active", "1"), ("customer_id", "7")]),
-            PlatformRow::from([("user_id", "11"), ("is_active", "\u{1}"), ("customer_id", "0")]),
-            PlatformRow::from([("user_id", "12")]),
-            PlatformRow::from([("user_id", "13"), ("is_active", "0"), ("customer_id", "7")]),
-            PlatformRow::from([("user_id", "14"), ("is_deleted", "1"), ("customer_id", "7")]),
-            PlatformRow::from([("user_id", "15"), ("customer_id", "8")]),
-            PlatformRow::from([("user_id", "0"), ("customer_id", "7")]),
+            PlatformRow::from_iter([("user_id", "12"), ("is_active", "1"), ("customer_id", "7")]),
+            PlatformRow::from_iter([
+                ("user_id", "11"),
+                ("is_active", "\u{1}"),
+                ("customer_id", "0"),
+            ]),
+            PlatformRow::from_iter([("user_id", "12")]),
+            PlatformRow::from_iter([("user_id", "13"), ("is_active", "0"), ("customer_id", "7")]),
+            PlatformRow::from_iter([("user_id", "14"), ("is_deleted", "1"), ("customer_id", "7")]),
+            PlatformRow::from_iter([("user_id", "15"), ("customer_id", "8")]),
+            PlatformRow::from_iter([("user_id", "0"), ("customer_id", "7")]),
         ];
         assert_eq!(appointed(&rows, 7), [11, 12]);
     }
 
     #[test]
-    fn who_has_left_is_told_of_nobody() {
+    fn who_has_left_is_notified_of_nobody() {
         let users = HashMap::from([
-            (1, PlatformRow::from([("is_deleted", "1")])),
-            (2, PlatformRow::from([("status", "0")])),
-            (3, PlatformRow::from([("status", "1"), ("is_deleted", "0")])),
+            (1, PlatformRow::from_iter([("is_deleted", "1")])),
+            (2, PlatformRow::from_iter([("status", "0")])),
+            (3, PlatformRow::from_iter([("status", "1"), ("is_deleted", "0")])),
         ]);
         assert_eq!(in_service(vec![1, 2, 3, 4], &users), [3, 4], "who is not known is not gone");
     }
 
     #[test]
-    fn the_user_is_not_told_twice() {
+    fn the_user_is_not_notified_twice() {
         assert_eq!(others(&[1, 2], Some(2)), [1]);
         assert_eq!(others(&[1, 2], None), [1, 2]);
     }
@@ -128,11 +132,11 @@ mod tests {
     #[test]
     fn above_an_organisation_stands_its_parent_or_its_last_ancestor() {
         for (unit, above) in [
-            (PlatformRow::from([("parent_id", "5"), ("ancestors", "0,3,4")]), Some(5)),
-            (PlatformRow::from([("ancestors", "0,3,4")]), Some(4)),
-            (PlatformRow::from([("parent_id", "0"), ("ancestors", "0, 3 ")]), Some(3)),
-            (PlatformRow::from([("parent_id", "0"), ("ancestors", "0")]), None),
-            (PlatformRow::from([]), None),
+            (PlatformRow::from_iter([("parent_id", "5"), ("ancestors", "0,3,4")]), Some(5)),
+            (PlatformRow::from_iter([("ancestors", "0,3,4")]), Some(4)),
+            (PlatformRow::from_iter([("parent_id", "0"), ("ancestors", "0, 3 ")]), Some(3)),
+            (PlatformRow::from_iter([("parent_id", "0"), ("ancestors", "0")]), None),
+            (PlatformRow::default(), None),
         ] {
             assert_eq!(parent(&unit), above, "{unit:?}");
         }

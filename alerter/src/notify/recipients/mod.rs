@@ -10,7 +10,7 @@ mod addresses;
 pub mod choice;
 pub mod contacts;
 mod managers;
-mod platform_rows;
+mod platform_tables;
 pub mod router;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use accounts::AccountFault;
 pub use accounts::TenantAccounts;
 use addresses::AddressBook;
 pub use addresses::disable;
-use platform_rows::PlatformTables;
+use platform_tables::PlatformTables;
 
 /// Lifetime of the cached accounts.
 const ACCOUNTS_TTL: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! Makes one attempt at one notification: decides whether it may go now, calls the platform, and
 //! derives the settlement from the answer.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
-use super::decide::{AGE_MAX, Marks, SendFacts, SendJob, decide};
+use super::decide::{SendFacts, SendJob, decide, is_old};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
 use crate::notify::address::Address;
 use crate::notify::limits::AccountScope;
@@ -32,24 +33,19 @@ impl Sender {
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
             // A sender of a later version, which may run beside this one, knows more channels.
-            let is_old = notification.age() >= AGE_MAX;
+            let is_old = is_old(notification);
             let settlement = if is_old { Settlement::Failed } else { Settlement::Retry(FIX_WAIT) };
             return Some(Attempt::not_sent(settlement, "no_channel"));
         };
         let mut job = SendJob { notification, address, notice: notification.notice() };
         let facts = match self.facts(&mut job, recent).await {
             Ok(facts) => facts,
-            Err(error) => {
-                debug!(%error, "cannot query the outbox, retrying");
-                return Some(Attempt::later(RETRY_MIN, "database"));
-            }
+            Err(error) => return Some(without_database(&error, "query the outbox")),
         };
         match decide(&job, facts) {
             Err(attempt) => Some(attempt),
-            Ok(marks) if job.address.channel == Channel::Message => {
-                self.write_for_watch(job, marks).await
-            }
-            Ok(marks) => self.send(&job, marks).await,
+            Ok(_) if job.address.channel == Channel::Message => self.write_for_watch(job).await,
+            Ok(rebuilds) => self.send(&job, rebuilds).await,
         }
     }
 
@@ -65,12 +61,14 @@ impl Sender {
             others.sort_by_key(Notice::place);
             notice.beside = others.iter().map(Notice::headline).collect();
         }
-        let (is_end, is_old) = (notification.is_end(), notification.age() >= AGE_MAX);
+        let (is_end, is_old) = (notification.is_end(), is_old(notification));
         // Messages to the watch have no limit: they are rows of this database, and the watch lists
         // them.
         let is_limited = job.address.channel != Channel::Message;
         let wait = recent.wait(self.recipient_per_minute, notification.is_critical());
         Ok(SendFacts {
+            // First: what is settled in between counts as notified.
+            start_waits: is_end && self.outbox.start_waits(notification).await?,
             start_notified: is_end && self.outbox.was_notified(notification).await?,
             firing: is_old && !is_end && self.outbox.still_fires(notification).await?,
             recipient_wait: wait.filter(|_| is_limited),
@@ -79,19 +77,21 @@ impl Sender {
 
     /// Sends the notification through the tenant's account, if the account may send now, and again
     /// at once in a plainer form as long as the platform refuses its content.
-    async fn send(&self, job: &SendJob<'_>, marks: Option<Marks>) -> Option<Attempt> {
+    async fn send(&self, job: &SendJob<'_>, rebuilds: bool) -> Option<Attempt> {
         let notification = job.notification;
         let scope = (notification.customer_id, job.address.channel);
         let account = match self.account(scope).await {
             Ok(Some(account)) => account,
-            Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
-            Err(error) => {
-                debug!(%error, "cannot read accounts, retrying");
-                return Some(Attempt::later(RETRY_MIN, "database"));
+            Ok(None) => {
+                self.accounts.record_missing(scope);
+                return Some(Attempt::later(FIX_WAIT, "no_account"));
             }
+            Err(error) => return Some(without_database(&error, "read accounts")),
         };
-        let mut rendered = marks.and_then(|marks| render(job, &account, marks));
-        let admitted = self.gates.admit(&account.name, account.settings(), scope, Instant::now());
+        let rendered = if rebuilds { render(job, &account) } else { None };
+        let mut rendered = rendered.or_else(|| renewed(job, &account));
+        let admitted =
+            self.accounts.admit(&account.name, account.settings(), scope, Instant::now());
         if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
@@ -99,7 +99,7 @@ impl Sender {
         let mut attempt = loop {
             let begun = self.outbox.begin(notification, rendered.as_ref()).await;
             if !matches!(begun, Ok(true)) {
-                self.gates.abandon(&account.name, Instant::now());
+                self.accounts.abandon(&account.name, Instant::now());
             }
             match begun {
                 Ok(true) => {}
@@ -108,10 +108,9 @@ impl Sender {
                     return None;
                 }
                 Err(error) => {
-                    debug!(%error, "cannot mark notification as being sent, retrying");
                     // The mark of a form that was refused must not stay: it did not arrive.
                     let uncertain = notification.uncertain_ms.is_some();
-                    let later = Attempt::later(RETRY_MIN, "database");
+                    let later = without_database(&error, "mark notification as being sent");
                     return Some(Attempt { requested: is_refused, uncertain, ..later });
                 }
             }
@@ -169,10 +168,10 @@ impl Sender {
     fn failed(&self, job: &SendJob<'_>, account: &Account, failure: Failure) -> Attempt {
         let notification = job.notification;
         let attempts = notification.attempts + 1;
+        let refuses_all = failure.remedy == ErrcodeRemedy::DropRecipient
+            && self.accounts.refuses_all(&account.name);
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&account.name) => {
-                ErrcodeRemedy::ConfigError
-            }
+            _ if refuses_all => ErrcodeRemedy::ConfigError,
             // No form is plainer, so the template is at fault and not the notice.
             ErrcodeRemedy::Plainer if job.notice.is_some() && failure.is_of_template() => {
                 ErrcodeRemedy::ConfigError
@@ -181,6 +180,10 @@ impl Sender {
         };
         let answered = failure.errcode.is_some();
         let (mut settlement, health) = after_failure(remedy, attempts, answered, rand::random());
+        if refuses_all {
+            // This person may really be gone, so another message tries the account next.
+            settlement = Settlement::Retry(2 * FIX_WAIT);
+        }
         if settlement == Settlement::Failed && notification.is_digest() {
             // One of its rows may be at fault. They are sent one by one.
             settlement = Settlement::Moved;
@@ -209,9 +212,10 @@ impl Sender {
         }
     }
 
-    /// Returns the request to send at once after `failure`, in a plainer form if the platform refused
-    /// the content: a value that does not fit its field, or words that it blocks. `sent` is the refused
-    /// request, if it was rebuilt. `None`: the failure has another remedy, or no form is plainer.
+    /// Returns the request to send at once after `failure`: by the account's template if the stored
+    /// bytes are older, and in a plainer form if the platform refused the content, a value that does
+    /// not fit its field, or words that it blocks. `sent` is the refused request, if it was rebuilt.
+    /// `None`: the failure has another remedy, or no form is plainer.
     fn plainer(
         &self,
         job: &SendJob<'_>,
@@ -219,7 +223,8 @@ impl Sender {
         sent: Option<&RebuiltRequest>,
         failure: &Failure,
     ) -> Option<RebuiltRequest> {
-        if failure.remedy != ErrcodeRemedy::Plainer {
+        let is_unknown = failure.remedy == ErrcodeRemedy::RetryThenConfigError;
+        if failure.remedy != ErrcodeRemedy::Plainer && !is_unknown {
             return None;
         }
         let mut notice = sent.map(|sent| &sent.notice).or(job.notice.as_ref())?.clone();
@@ -232,6 +237,9 @@ impl Sender {
                 // The stored bytes are older than the account's template.
                 return Some(today);
             }
+        }
+        if is_unknown {
+            return None;
         }
         self.operators.template_refused(&account.name, failure);
         let refused = failure.refused_field();
@@ -248,23 +256,41 @@ impl Sender {
     /// Records what an attempt shows about the account, and notifies operators of a change.
     pub(super) fn note(&self, account: &Account, health: AccountHealth, failure: Option<&Failure>) {
         let (name, now) = (account.name.as_str(), Instant::now());
-        if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
+        if let Some(is_broken) = self.accounts.report(name, health, now, rand::random()) {
             self.operators.account(name, is_broken, failure);
+        }
+        for replaced in self.accounts.take_replaced() {
+            self.operators.account(&replaced, false, None);
         }
     }
 }
 
+/// Logs that the database does not answer. Returns the attempt of a notification that waits for it.
+pub(super) fn without_database(error: &impl Display, operation: &str) -> Attempt {
+    debug!(%error, "cannot {operation}, retrying");
+    Attempt::later(RETRY_MIN, "database")
+}
+
 /// Rebuilds the request. `None`: the notice cannot be read.
-fn render(job: &SendJob<'_>, account: &Account, marks: Marks) -> Option<RebuiltRequest> {
+fn render(job: &SendJob<'_>, account: &Account) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
     notice.plain_fields.clear();
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
-    notice.delayed |= marks.delayed;
-    let resends = job.notification.resends + i32::from(marks.repeat);
+    notice.delayed |= is_old(job.notification);
+    let resends = job.notification.resends + i32::from(job.notification.uncertain_ms.is_some());
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
     Some(rebuilt(job, account, notice, resends))
+}
+
+/// Returns the request that the account sends today, if the stored bytes are another one: the account
+/// was replaced or changed since, and would count as broken by the bytes of the former one. `None` also
+/// if the bytes may have arrived, because the platform recognises nothing else.
+fn renewed(job: &SendJob<'_>, account: &Account) -> Option<RebuiltRequest> {
+    let Notification { uncertain_ms, resends, ref payload, .. } = *job.notification;
+    let notice = job.notice.clone().filter(|_| uncertain_ms.is_none())?;
+    Some(rebuilt(job, account, notice, resends)).filter(|today| today.payload != *payload)
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.

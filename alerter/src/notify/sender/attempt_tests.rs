@@ -1,24 +1,30 @@
 use serde_json::Value;
 
 use super::*;
-use crate::mysql::alert_rows::EpisodeKey;
+use crate::engine::episode::EpisodeKey;
 use crate::notify::outbox::DIGEST;
 use crate::notify::wechat::FieldMap;
-use crate::test_support::{self, notice, official_account};
+use crate::test_support::{self, notice, official_account, wecom_account};
 
 fn notification(resends: i32) -> Notification {
     Notification { resends, ..test_support::notification() }
 }
 
-/// Returns the rebuilt request as JSON, and the number of resends after it.
-fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value, i32) {
+/// Returns the rebuilt request of a notification that is old, or may have arrived, as JSON, and the
+/// number of resends after it.
+fn rendered(notification: &Notification, is_old: bool, may_have_arrived: bool) -> (Value, i32) {
+    let notification = &Notification {
+        age_ms: if is_old { 30 * 60_000 } else { 0 },
+        uncertain_ms: may_have_arrived.then_some(0),
+        ..notification.clone()
+    };
     let letter = SendJob {
         notification,
         address: Address::parse(&notification.recipient).unwrap(),
         notice: notification.notice(),
     };
     let account = official_account(FieldMap::default());
-    let rendered = render(&letter, &account, Marks { delayed, repeat }).unwrap();
+    let rendered = render(&letter, &account).unwrap();
     (serde_json::from_slice(&rendered.payload).unwrap(), rendered.resends)
 }
 
@@ -51,6 +57,28 @@ fn a_rebuilt_request_shows_every_field_in_full_again() {
     let again = Notification { notice: serde_json::to_string(&plain).unwrap(), ..notification(0) };
     let (full, _) = rendered(&again, false, false);
     assert_eq!(full["data"]["keyword2"]["value"], "心率过高 133");
+}
+
+#[test]
+fn bytes_of_a_former_account_are_built_again_unless_they_may_have_arrived() {
+    let recipient = "wecom:nurse".to_owned();
+    let mut notification = Notification { recipient, ..notification(0) };
+    let request = |notification: &Notification, agent_id| {
+        let job = SendJob {
+            notification,
+            address: Address::parse(&notification.recipient).unwrap(),
+            notice: notification.notice(),
+        };
+        renewed(&job, &wecom_account(agent_id)).map(|today| today.payload)
+    };
+    let bytes = request(&notification, 1).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("\"agentid\":1,"));
+    notification.payload = bytes;
+    assert_eq!(request(&notification, 1), None, "they are those of today");
+    let today = request(&notification, 2).unwrap();
+    assert!(String::from_utf8_lossy(&today).contains("\"agentid\":2,"));
+    notification.uncertain_ms = Some(0);
+    assert_eq!(request(&notification, 2), None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Sender {
         channel != Channel::Message
             && row.may_join
             && (row.met_limit
-                || waited >= WAIT_MIN && self.gates.was_broken(scope, waited, Instant::now()))
+                || waited >= WAIT_MIN && self.accounts.was_broken(scope, waited, Instant::now()))
     }
 
     /// Groups the rows that wait for a person into a digest, and drops those that are over. Returns
@@ -114,7 +114,8 @@ async fn group(
         let messages: BTreeSet<i64> = members.iter().map(|member| member.row.message).collect();
         let messages: Vec<i64> = messages.into_iter().collect();
         let severity = members.iter().map(|member| member.row.severity).max();
-        let what = (&notice, severity.unwrap_or_default());
+        let age_ms = members.iter().map(|member| member.row.age_ms).min();
+        let what = (&notice, severity.unwrap_or_default(), age_ms.unwrap_or_default());
         if !digest_rows::write_digest(connection, whom, what, &messages).await? {
             return Ok(None);
         }

@@ -19,6 +19,9 @@ pub const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// the margin, do not rely on the platform to recognise a repeated request.
 const WINDOW_MARGIN: Duration = Duration::from_secs(60);
 
+/// Wait of an end whose beginning is yet to be sent, before it is looked at again.
+const START_WAIT: Duration = Duration::from_secs(10);
+
 /// A notification with its parsed address and notice.
 pub struct SendJob<'a> {
     /// The notification.
@@ -32,6 +35,9 @@ pub struct SendJob<'a> {
 /// What is looked up about a notification.
 #[derive(Debug, Clone, Copy)]
 pub struct SendFacts {
+    /// Whether an earlier notification of the episode waits at another address of the recipient.
+    /// Queried for ends only.
+    pub start_waits: bool,
     /// Whether the recipient was notified of the episode before. Queried for ends only.
     pub start_notified: bool,
     /// Whether the episode still fires. Queried for old notifications only.
@@ -40,25 +46,22 @@ pub struct SendFacts {
     pub recipient_wait: Option<Duration>,
 }
 
-/// The marks of a rebuilt request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
-    /// Mark the notification as delayed.
-    pub delayed: bool,
-    /// Mark the notification as a possible repeat.
-    pub repeat: bool,
+/// Whether a notification is only sent if it still matters, and is then marked as delayed.
+pub fn is_old(notification: &Notification) -> bool {
+    notification.age() >= AGE_MAX
 }
 
-/// Decides what to do with a notification: to send the request, rebuilt with these marks, or the
-/// stored bytes if there are none. The error is the attempt that makes no request.
-pub fn decide(job: &SendJob<'_>, facts: SendFacts) -> Result<Option<Marks>, Attempt> {
+/// Decides what to do with a notification: to send the rebuilt request if true, else the stored
+/// bytes. The error is the attempt that makes no request.
+pub fn decide(job: &SendJob<'_>, facts: SendFacts) -> Result<bool, Attempt> {
     let dropped = |reason| Err(Attempt::not_sent(Settlement::Dropped, reason));
     let SendJob { notification, address, notice } = job;
     let is_end = notification.is_end();
     if is_end && !facts.start_notified {
-        return dropped("never_notified");
+        let later = Attempt::later(START_WAIT, "earlier_waits");
+        return if facts.start_waits { Err(later) } else { dropped("never_notified") };
     }
-    let delayed = notification.age() >= AGE_MAX;
+    let delayed = is_old(notification);
     if delayed && !is_end && !facts.firing {
         return dropped("too_old");
     }
@@ -72,16 +75,15 @@ pub fn decide(job: &SendJob<'_>, facts: SendFacts) -> Result<Option<Marks>, Atte
         return Err(Attempt::later(wait, RECIPIENT_LIMIT));
     }
     // Without a readable notice, send the stored bytes rather than lose the notification.
-    let Some(notice) = notice else { return Ok(None) };
+    let Some(notice) = notice else { return Ok(false) };
     let uncertain = notification.uncertain_ms.map(from_milliseconds);
-    let is_rebuilt = match uncertain {
+    Ok(match uncertain {
         // Send identical bytes: they let the platform recognise the repeated request.
         Some(since) => !has_bytes || since >= window(address.channel).saturating_sub(WINDOW_MARGIN),
         // Rebuild a failed request: its bytes depend on the account's settings, which may be fixed
         // by now.
         None => !has_bytes || notification.attempts > 0 || delayed && !notice.delayed,
-    };
-    Ok(is_rebuilt.then_some(Marks { delayed, repeat: uncertain.is_some() }))
+    })
 }
 
 /// Returns how long a channel's platform recognises a request, by its `client_msg_id` or by all of
@@ -134,7 +136,12 @@ mod tests {
             notification: Notification { payload: b"{}".into(), ..test_support::notification() },
             channel: Channel::Official,
             notice: Some(test_support::notice()),
-            facts: SendFacts { start_notified: false, firing: true, recipient_wait: None },
+            facts: SendFacts {
+                start_waits: false,
+                start_notified: false,
+                firing: true,
+                recipient_wait: None,
+            },
         }
     }
 
@@ -146,17 +153,15 @@ mod tests {
     fn end() -> Known {
         fresh().with(|known| {
             known.notification.transition = TransitionKind::Resolved.as_str().into();
-            known.facts = SendFacts { start_notified: true, firing: false, recipient_wait: None };
+            known.facts = SendFacts { start_notified: true, firing: false, ..known.facts };
         })
     }
 
-    type Decision = Result<Option<Marks>, Attempt>;
+    type Decision = Result<bool, Attempt>;
 
-    const STORED: Decision = Ok(None);
+    const STORED: Decision = Ok(false);
 
-    fn rebuilt(delayed: bool, repeat: bool) -> Decision {
-        Ok(Some(Marks { delayed, repeat }))
-    }
+    const REBUILT: Decision = Ok(true);
 
     fn postponed(wait: Duration, reason: &'static str) -> Decision {
         Err(Attempt::later(wait, reason))
@@ -181,7 +186,7 @@ mod tests {
             (fresh(), STORED),
             (fresh().with(over), STORED),
             (fresh().with(|known| known.notification.age_ms = OLD_MS - MINUTE_MS), STORED),
-            (old(), rebuilt(true, false)),
+            (old(), REBUILT),
             (
                 old().with(|known| {
                     known.notice = Some(Notice { delayed: true, ..test_support::notice() });
@@ -192,11 +197,22 @@ mod tests {
             (old().with(unreadable), STORED),
             (end(), STORED),
             (end().with(|known| known.facts.start_notified = false), dropped("never_notified")),
-            (end().with(|known| known.notification.age_ms = OLD_MS), rebuilt(true, false)),
-            (fresh().with(empty), rebuilt(false, false)),
-            (fresh().with(|known| known.notification.attempts = 1), rebuilt(false, false)),
+            (end().with(|known| known.notification.age_ms = OLD_MS), REBUILT),
+            (fresh().with(empty), REBUILT),
+            (fresh().with(|known| known.notification.attempts = 1), REBUILT),
             (fresh().with(empty).with(unreadable), postponed(FIX_WAIT, "no_content")),
             (old().with(empty).with(unreadable), dropped("no_content")),
+        ]);
+    }
+
+    #[test]
+    fn an_end_waits_for_its_beginning_at_another_address() {
+        let waits = |known: &mut Known| known.facts.start_waits = true;
+        let unknown = |known: &mut Known| known.facts.start_notified = false;
+        check([
+            (end().with(waits).with(unknown), postponed(START_WAIT, "earlier_waits")),
+            (end().with(unknown), dropped("never_notified")),
+            (end().with(waits), STORED),
         ]);
     }
 
@@ -214,11 +230,11 @@ mod tests {
         check([
             (uncertain(0), STORED),
             (uncertain(8), STORED),
-            (uncertain(9), rebuilt(false, true)),
+            (uncertain(9), REBUILT),
             (wecom(28), STORED),
-            (wecom(29), rebuilt(false, true)),
+            (wecom(29), REBUILT),
             (aged(5), STORED),
-            (aged(25), rebuilt(true, true)),
+            (aged(25), REBUILT),
             (aged(5).with(|known| known.facts.firing = false), dropped("too_old")),
             (uncertain(60).with(|known| known.notice = None), STORED),
         ]);

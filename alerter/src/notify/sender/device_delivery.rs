@@ -3,12 +3,12 @@
 
 use ljwx_ledger::mysql::errors::{self, Remedy};
 use opentelemetry::trace::{Status, TraceContextExt};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::Sender;
-use super::attempt::start_span;
-use super::decide::{Marks, SendJob};
-use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
+use super::attempt::{start_span, without_database};
+use super::decide::{SendJob, is_old};
+use super::retry_policy::{FIX_WAIT, after_failure};
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::outbox::{Attempt, Notification, Settlement};
 use crate::notify::wechat::error::ErrcodeRemedy;
@@ -16,17 +16,13 @@ use crate::rules::Channel;
 
 impl Sender {
     /// Writes a notification for the watch. `None`: the row is no longer pending.
-    pub(super) async fn write_for_watch(
-        &self,
-        job: SendJob<'_>,
-        marks: Option<Marks>,
-    ) -> Option<Attempt> {
+    pub(super) async fn write_for_watch(&self, job: SendJob<'_>) -> Option<Attempt> {
         let SendJob { notification, address, notice } = job;
         let Some(mut notice) = notice else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_content"));
         };
         // The transition may have been delayed before it was written.
-        notice.delayed |= marks.is_some_and(|marks| marks.delayed);
+        notice.delayed |= is_old(notification);
         let Ok(user_id) = address.name.parse() else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_user"));
         };
@@ -37,10 +33,7 @@ impl Sender {
         let (columns, (wearer, org_id)) = match facts.await {
             Ok((Some(columns), wearer)) => (columns, wearer),
             Ok((None, _)) => return Some(Attempt::later(FIX_WAIT, "no_table")),
-            Err(error) => {
-                debug!(%error, "cannot look up wearer, retrying");
-                return Some(Attempt::later(RETRY_MIN, "database"));
-            }
+            Err(error) => return Some(without_database(&error, "look up wearer")),
         };
         let is_wearer = wearer == Some(user_id);
         let message = DeviceMessage {

@@ -53,9 +53,32 @@ pub fn choose<'a>(
     over: &HashSet<String>,
     notified: &HashSet<String>,
 ) -> DigestChoice<'a> {
-    let mut barred = HashSet::new();
+    let mut episodes: BTreeMap<&str, Vec<&WaitingRow>> = BTreeMap::new();
+    for row in waiting {
+        episodes.entry(&row.episode_key).or_default().push(row);
+    }
+    // The messages that go by themselves.
+    let mut barred: HashSet<i64> = HashSet::new();
     loop {
-        let mut choice = choose_without(&barred, waiting, over, notified);
+        let mut choice = DigestChoice::default();
+        for (key, rows) in &episodes {
+            let ends = rows.iter().any(|row| is_end(&row.transition));
+            let is_over = ends || over.contains(*key);
+            if is_over && !notified.contains(*key) {
+                // A row that is being sent may be received. Then the others matter.
+                if rows.iter().all(|row| row.free) {
+                    choice.over.extend(rows.iter().map(|row| row.id));
+                }
+                continue;
+            }
+            // Without an end, an old row of an episode that is over has nothing more to say.
+            let may_join = |row: &&WaitingRow| {
+                let says_something = !is_over || ends || !is_old(row);
+                row.free && says_something && !barred.contains(&row.message)
+            };
+            let rows = rows.iter().copied();
+            choice.members.extend(rows.take_while(may_join).map_while(member));
+        }
         let members: HashSet<i64> = choice.members.iter().map(|member| member.row.id).collect();
         let dropped: HashSet<i64> = choice.over.iter().copied().collect();
         let is_left = |row: &&WaitingRow| {
@@ -74,38 +97,6 @@ pub fn choose<'a>(
         }
         return choice;
     }
-}
-
-/// Chooses among the rows whose message is not `barred`.
-fn choose_without<'a>(
-    barred: &HashSet<i64>,
-    waiting: &'a [WaitingRow],
-    over: &HashSet<String>,
-    notified: &HashSet<String>,
-) -> DigestChoice<'a> {
-    let mut episodes: BTreeMap<&str, Vec<&WaitingRow>> = BTreeMap::new();
-    for row in waiting {
-        episodes.entry(&row.episode_key).or_default().push(row);
-    }
-    let mut choice = DigestChoice::default();
-    for (key, rows) in episodes {
-        let ends = rows.iter().any(|row| is_end(&row.transition));
-        let is_over = ends || over.contains(key);
-        if is_over && !notified.contains(key) {
-            // A row that is being sent may be received. Then the others matter.
-            if rows.iter().all(|row| row.free) {
-                choice.over.extend(rows.iter().map(|row| row.id));
-            }
-            continue;
-        }
-        // Without an end, an old row of an episode that is over has nothing more to say.
-        let may_join = |row: &&WaitingRow| {
-            let says_something = !is_over || ends || !is_old(row);
-            row.free && says_something && !barred.contains(&row.message)
-        };
-        choice.members.extend(rows.into_iter().take_while(may_join).map_while(member));
-    }
-    choice
 }
 
 /// Returns the member that a row becomes. `None`: the row's notice cannot be read.
@@ -127,12 +118,18 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         latest.insert(&member.row.episode_key, member);
     }
     let mut alerts: Vec<&DigestMember<'_>> = latest.into_values().collect();
-    alerts.sort_by_key(|member| (member.notice.place(), member.notice.wall, member.row.id));
+    alerts.sort_by_key(|member| {
+        let Notice { transition, wall, .. } = member.notice;
+        let (is_over, severity) = member.notice.place();
+        // A digest whose worst end says 已恢复 must not hide a device that fell silent.
+        let has_resolved = is_over && transition == TransitionKind::Resolved;
+        (is_over, has_resolved, severity, wall, member.row.id)
+    });
     let worst = &alerts.first()?.notice;
     // A step down goes on, so the digest does not say that all is over.
     let (is_over, Reverse(severity)) = worst.place();
-    let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
-    let user = match users.len() {
+    let patients: HashSet<_> = alerts.iter().map(|member| patient(&member.notice)).collect();
+    let user = match patients.len() {
         1 => worst.user.clone(),
         several => format!("{}等{several}人", shortened(&worst.user, NAME_CHARS_MAX)),
     };
@@ -145,6 +142,15 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         digest_of: Some(alerts.len()),
         ..Notice::new(transition, severity, worst.vital, wall)
     })
+}
+
+/// Returns what tells the patient from others, who may have the same name: the user if it is known,
+/// else the device.
+fn patient(notice: &Notice) -> (Option<i64>, &str) {
+    match notice.routing.and_then(|routing| routing.user_id) {
+        Some(user_id) => (Some(user_id), ""),
+        None => (None, &notice.device_sn),
+    }
 }
 
 /// Writes the digest's text. `alerts` is sorted by level.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::notify::notice::Routing;
 use crate::rules::Severity;
 use crate::test_support;
 
@@ -161,6 +162,7 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     let alert = |severity: Severity, to, user: &str| Notice {
         severity,
         transition: to,
+        device_sn: user.into(),
         user: user.into(),
         ..test_support::notice()
     };
@@ -168,7 +170,7 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     let over = row(1, "A", &ended);
     let opened = alert(Severity::Major, TransitionKind::Opened, "Alexander Christoph");
     let lasts = row(2, "B", &opened);
-    let mixed = digest_of(&[over.clone(), lasts.clone()]).unwrap();
+    let mixed = digest_of(&[over.clone(), lasts]).unwrap();
     assert_eq!((mixed.headline().as_str(), mixed.level()), ("【高级】汇总 2条", "高级"));
     assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
     assert!(mixed.text.starts_with("共 2 条：高级 1、已恢复 1\n"), "{}", mixed.text);
@@ -182,18 +184,31 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
         goes_on.text
     );
 
+    let silent = alert(Severity::Minor, TransitionKind::Stale, "李四");
+    let closed = digest_of(&[over.clone(), row(5, "E", &silent)]).unwrap();
+    assert_eq!((closed.headline().as_str(), closed.level()), ("【关闭】汇总 2条", "关闭"));
+    assert!(closed.text.starts_with("共 2 条：关闭 1、已恢复 1\n"), "{}", closed.text);
+
     let recovered = digest_of(&[over]).unwrap();
     assert_eq!(
         (recovered.headline().as_str(), recovered.level()),
         ("【已恢复】汇总 1条", "已恢复")
     );
+}
 
-    let twice = row(3, "C", &opened);
-    assert_eq!(
-        digest_of(&[lasts, twice]).unwrap().user,
-        "Alexander Christoph",
-        "one person, two devices"
-    );
+#[test]
+fn patients_of_one_name_are_several_and_one_with_two_devices_is_one() {
+    let digest = |alerts: [(Option<i64>, &str); 2]| {
+        let rows = alerts.map(|(user_id, device)| {
+            let routing = Some(Routing { user_id, ..Routing::default() });
+            let (user, device_sn) = ("王伟".into(), device.into());
+            row(1, device, &Notice { user, device_sn, routing, ..test_support::notice() })
+        });
+        digest_of(&rows).unwrap().user
+    };
+    assert_eq!(digest([(Some(1), "A"), (Some(2), "B")]), "王伟等2人");
+    assert_eq!(digest([(None, "A"), (None, "B")]), "王伟等2人");
+    assert_eq!(digest([(Some(1), "A"), (Some(1), "B")]), "王伟");
 }
 
 #[test]

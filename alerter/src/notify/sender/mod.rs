@@ -14,6 +14,7 @@ mod backlog;
 mod decide;
 mod device_delivery;
 mod digest;
+mod refusals;
 mod reroute;
 mod retry_policy;
 
@@ -39,7 +40,9 @@ use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
 use crate::notify::operator_events::OperatorEvents;
-use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
+use crate::notify::outbox::{
+    Attempt, DUE_MAX, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement,
+};
 use crate::notify::recipients::{Directory, LookupResult};
 use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::{Platforms, error};
@@ -60,7 +63,7 @@ pub struct Sender {
     /// The table of messages that the watch polls.
     pub device_messages: ColumnCache,
     /// The breakers and rates of the accounts.
-    pub gates: Arc<AccountLimits>,
+    pub accounts: Arc<AccountLimits>,
     /// Messages to one recipient in a minute, over all replicas.
     pub recipient_per_minute: u32,
     /// The silences. While one covers everything, nothing is sent.
@@ -124,11 +127,11 @@ impl Sender {
         while !stop.is_cancelled() {
             heartbeat.turn();
             let turn = heartbeat.during(self.turn(&mut sends)).await;
-            let worked = turn.unwrap_or_else(|error| {
+            let more_due = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
             });
-            if !worked {
+            if !more_due {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.wake.notified() => {}
@@ -146,26 +149,27 @@ impl Sender {
         }
     }
 
-    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
-    /// there are none, or a silence covers everything.
+    /// Claims due rows for which there are free slots, and begins to send them. Returns whether there
+    /// may be more of them. Every turn reads past all rows of resting accounts.
     async fn turn(self: &Arc<Self>, sends: &mut Sends) -> sqlx::Result<bool> {
         sends.end_all();
         if self.silences.covers_all(Timestamp::now().as_millisecond()) {
             return Ok(false);
         }
-        let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
+        let paused = self.accounts.paused(&sends.slots.full_accounts(), Instant::now());
         let full = sends.slots.full_channels();
         let mut due = self.outbox.due(&paused, &full).await?;
         if self.gather_backlogs(&due).await {
             due = self.outbox.due(&paused, &full).await?;
         }
+        let is_full = due.len() == DUE_MAX;
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
         let recent = self.recent(&chosen, &sends.slots).await?;
         let ids: Vec<i64> = chosen.iter().map(|slot| slot.id).collect();
         let claimed = self.outbox.claim("pending", &ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
-        let worked = !claimed.is_empty();
+        let more_due = is_full && !claimed.is_empty();
         for notification in claimed {
             // A recipient has one row among the chosen ones.
             let recipient = (notification.customer_id, notification.recipient.clone());
@@ -176,7 +180,7 @@ impl Sender {
                 notification.id
             });
         }
-        Ok(worked)
+        Ok(more_due)
     }
 
     /// Returns the slot that a row needs.
@@ -184,7 +188,7 @@ impl Sender {
         // A row whose address cannot be read is settled without a call, like a message to the watch.
         let address = Address::parse(&row.recipient);
         let channel = address.map_or(Channel::Message, |address| address.channel);
-        let account = self.gates.account((row.customer_id, channel));
+        let account = self.accounts.account((row.customer_id, channel));
         SendSlot { id: row.id, channel, account, recipient: (row.customer_id, row.recipient) }
     }
 
@@ -208,6 +212,8 @@ impl Sender {
     /// Makes one attempt at one notification and settles it.
     async fn process(&self, notification: &Notification, recent: RecentSends) {
         let Some(mut attempt) = self.attempt(notification, recent).await else { return };
+        // First: whoever finds this row settled finds the recipient's other rows postponed.
+        self.postpone_others(notification, &attempt).await;
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
         // A sent message to the watch was settled in the transaction that wrote it.
         if channel != Some(Channel::Message) || attempt.settlement != Settlement::Sent {
@@ -222,7 +228,6 @@ impl Sender {
             attempt.settlement = settlement;
         }
         count(&attempt, channel.map_or("none", |channel| channel.as_str()));
-        self.postpone_others(notification, &attempt).await;
         if attempt.requested
             && let Some(channel) = channel
             && let Err(error) = self.outbox.log(notification, channel, &attempt).await

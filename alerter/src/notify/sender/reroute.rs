@@ -7,32 +7,26 @@
 //! the accounts, [`crate::notify::recipients`] finds the recipients, and
 //! [`crate::notify::outbox::reroute_rows`] has the statements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::retry_policy::FIX_WAIT;
+use super::refusals::JUDGE_INTERVAL;
 use super::{POLL_INTERVAL, Sender, count_over};
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
 use crate::notify::limits::AccountScope;
-use crate::notify::limits::breaker::{AccountHealth, Leaving};
+use crate::notify::limits::breaker::Leaving;
 use crate::notify::notice::{Notice, Routing};
 use crate::notify::outbox::reroute_rows::{
-    ONLY_MOVED, Outcome, REFUSALS_WINDOW, SET_ASIDE, STRANDED_MAX, copy, finish, is_reached,
-    lock_alert,
+    ONLY_MOVED, Outcome, SET_ASIDE, STRANDED_MAX, copy, finish, is_reached, lock_alert,
 };
 use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients::{self, LookupResult};
-use crate::notify::wechat::Account;
-use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
-use crate::rules::{Channel, Channels};
-
-/// Different addresses whose refusals show that their account is the cause.
-const REFUSALS_MAX: i64 = 5;
+use crate::rules::Channels;
 
 /// Age from which an unrouted notification without an alert is over, in milliseconds.
 const UNKNOWN_MS_MAX: i64 = KEPT_DAYS * 86_400_000;
@@ -57,7 +51,8 @@ impl Sender {
 
     async fn reroute_forever(&self) {
         let mut passes = Passes::new();
-        let mut freed_at: Option<Instant> = None;
+        let (mut freed_at, mut judged_at): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut causes = HashSet::new();
         loop {
             // Not before every part of a pass: it reads all that is folded.
             if freed_at.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
@@ -65,6 +60,12 @@ impl Sender {
                     debug!(%error, "cannot free folded notifications, retrying");
                 }
                 freed_at = Some(Instant::now());
+            }
+            if judged_at.is_none_or(|at| at.elapsed() >= JUDGE_INTERVAL) {
+                if let Err(error) = self.judge_all(&mut causes).await {
+                    debug!(%error, "cannot judge refusals, retrying");
+                }
+                judged_at = Some(Instant::now());
             }
             if let Err(error) = self.route_unrouted().await {
                 debug!(%error, "cannot route notifications again, retrying");
@@ -78,7 +79,7 @@ impl Sender {
     /// Continues the pass that has waited longest. Returns false if none is due.
     async fn leave_accounts(&self, passes: &mut Passes) -> bool {
         let now = Instant::now();
-        let leaving = self.gates.leaving(now);
+        let leaving = self.accounts.leaving(now);
         passes.retain(|scope, _| leaving.contains_key(scope));
         let from = |scope: &AccountScope| passes.get(scope).map(|(_, from)| *from);
         let due = leaving.iter().filter(|(scope, _)| from(scope).is_none_or(|from| from <= now));
@@ -106,14 +107,14 @@ impl Sender {
         let (customer_id, channel) = scope;
         // The sender claims nothing of this account meanwhile, so only this shows a change.
         if let Some(account) = self.account(scope).await?
-            && self.gates.observe(&account.name, account.settings(), scope, now)
+            && self.accounts.observe(&account.name, account.settings(), scope, now)
         {
             self.outbox.make_due(scope).await?;
             return Ok(None);
         }
         let accounts = self.directory.accounts(customer_id).await?;
         let has_other = accounts.usable().any(|account| {
-            account.channel() != channel && self.gates.takes_messages(&account.name, now)
+            account.channel() != channel && self.accounts.takes_messages(&account.name, now)
         });
         if !has_other {
             return Ok(None);
@@ -215,35 +216,11 @@ impl Sender {
         self.directory.addresses.forget();
         if is_refused
             && let Some(account) = account
-            && let Err(error) = self.judge(&account, address.channel, attempt.errcode).await
+            && let Err(error) = self.judge(&account, attempt.errcode, false).await
         {
-            warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
+            debug!(%error, "cannot judge refusals, retrying");
         }
         Ok(attempt.settlement)
-    }
-
-    /// Judges an account after a refusal. If many addresses refuse and none accepts, the account is
-    /// the cause: the addresses are enabled again, and an operator has to fix the account. Whoever
-    /// refused has the notification elsewhere by now.
-    async fn judge(
-        &self,
-        account: &Account,
-        channel: Channel,
-        errcode: Option<i64>,
-    ) -> sqlx::Result<()> {
-        let name = account.name.as_str();
-        let customers = self.gates.customers(name);
-        if !self.gates.refuses_all(name) {
-            if self.outbox.refusals(&customers, channel).await? < REFUSALS_MAX {
-                return Ok(());
-            }
-            warn!(account = name, "account refuses for all addresses, enabling them again");
-            let message = format!("{REFUSALS_MAX} addresses refused and none accepted");
-            let failure = Failure::new(ErrcodeRemedy::ConfigError, errcode, message);
-            self.note(account, AccountHealth::Broken(FIX_WAIT), Some(&failure));
-            self.gates.refuse_all(name);
-        }
-        self.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await
     }
 
     /// Routes unrouted notifications that are due. One that fails stays unrouted until its lease is
@@ -305,7 +282,7 @@ impl Sender {
         let stand_ins = Routing { channels: wechat, ..Routing::default() };
         let routing = notice.routing.unwrap_or(stand_ins);
         let now = Instant::now();
-        let rests = |name: &str| account == Some(name) || self.gates.is_resting(name, now);
+        let rests = |name: &str| account == Some(name) || self.accounts.is_resting(name, now);
         self.directory.reroute(customer_id, routing, without, &rests).await
     }
 
@@ -316,7 +293,7 @@ impl Sender {
         user_id: Option<i64>,
         notice: &str,
     ) -> LookupResult<Vec<Recipient>> {
-        let account = self.gates.account(scope);
+        let account = self.accounts.account(scope);
         let found = self.found(scope.0, notice, None, Some(&account)).await?;
         Ok(found.into_iter().filter(|to| Some(to.user_id) == user_id).collect())
     }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silenced_episode_is_told_once_the_silence_ends_and_its_end_always() {
+    fn a_silenced_episode_is_notified_once_the_silence_ends_and_its_end_always() {
         struct Silenced(ActiveSilences, i64);
         impl Router for Silenced {
             fn route(&self, _: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed> {
@@ -170,13 +170,13 @@ mod tests {
         let mut engine = Engine::default();
         engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({}))])));
         engine.load(3, crate::engine::StoredPartition::default());
-        let mut told = Vec::new();
+        let mut notified = Vec::new();
         for (now_ms, second, value) in
             [(0, 0, 110), (500, 10, 111), (1_000, 20, 112), (500, 30, 113), (500, 40, 90)]
         {
             let silences = Silenced(known(0, 1_000, 0), now_ms);
             for change in engine.evaluate(3, &heart_rate(second, value), &silences).changes {
-                told.push((second, change.transition.to, change.transition.notify));
+                notified.push((second, change.transition.to, change.transition.notify));
             }
         }
         let expected = [
@@ -184,7 +184,7 @@ mod tests {
             (20, TransitionKind::Notified, true),
             (40, TransitionKind::Resolved, true),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(notified, expected);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Failure {
             (Some(40056 | 301002), _) => "correct agent_id",
             (Some(40037 | 43116), _) => "correct template_id, and template_fields with it",
             (Some(47003), _) => "correct template_fields",
-            (Some(40164 | 60020 | 61004), _) => {
+            (Some(40164 | 45035 | 60020 | 61004), _) => {
                 "add this host's address to the platform's list of allowed addresses"
             }
             (_, ErrcodeRemedy::DropRecipient) => {
@@ -122,7 +122,9 @@ impl ErrcodeRemedy {
             // Not JSON, or a field missing.
             (_, 47001) => Self::Permanent,
             // Secret wrong, caller's address not allowed, or account not permitted.
-            (Official, 40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004) => Self::ConfigError,
+            (Official, 40125 | 40164 | 45035 | 48001 | 48004 | 50001 | 50002 | 61004) => {
+                Self::ConfigError
+            }
             // Template banned.
             (Official, 43116) => Self::ConfigError,
             // Template unknown; also seen for a moment in bursts.
@@ -157,10 +159,13 @@ impl ErrcodeRemedy {
         }
     }
 
-    /// Returns the remedy if the errcode answers a request for a token. What would mean that a token
-    /// is old then means that the secret is wrong.
+    /// Returns the remedy if the errcode answers a request for a token. No message is at fault
+    /// then: what does not pass by itself is the account's fault, such as a frozen secret.
     pub fn of_token_request(self) -> Self {
-        if self == Self::RefreshToken { Self::ConfigError } else { self }
+        match self {
+            Self::Retry | Self::WaitUntil(_) => self,
+            _ => Self::ConfigError,
+        }
     }
 }
 
@@ -179,7 +184,7 @@ mod tests {
     }
 
     /// Errcode, the official accounts' remedy, WeCom's remedy.
-    const SENT: [(i64, ErrcodeRemedy, ErrcodeRemedy); 36] = [
+    const SENT: [(i64, ErrcodeRemedy, ErrcodeRemedy); 37] = [
         (-1, Retry, Retry),
         (40001, RefreshToken, RefreshToken),
         (40014, RefreshToken, RefreshToken),
@@ -194,6 +199,7 @@ mod tests {
         (60020, RetryThenPermanent, ConfigError),
         (48001, ConfigError, ConfigError),
         (48002, RetryThenPermanent, ConfigError),
+        (48004, ConfigError, ConfigError),
         (50001, ConfigError, RetryThenPermanent),
         (50002, ConfigError, DropRecipient),
         (40003, DropRecipient, DropRecipient),
@@ -251,6 +257,7 @@ mod tests {
             (None, "look at the network"),
             (Some(40125), "correct appsecret"),
             (Some(40164), "add this host's address"),
+            (Some(45035), "add this host's address"),
             (Some(40037), "correct template_id"),
             (Some(43004), "the person must follow"),
             (Some(48001), "see WechatFailing"),
@@ -263,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_secret_or_account_is_no_old_token() {
+    fn what_lasts_of_a_request_for_a_token_is_the_account_s_fault() {
         let remedy = |channel, errcode| ErrcodeRemedy::of(channel, errcode).of_token_request();
         for channel in [Official, Wecom] {
-            for errcode in [40001, 40013, 40014, 41002, 41004, 42001] {
+            for errcode in [40001, 40013, 40014, 40243, 41002, 41004, 42001, 47001, 50004, 99999] {
                 assert_eq!(remedy(channel, errcode), ConfigError, "{errcode}");
             }
             assert_eq!(remedy(channel, -1), Retry);

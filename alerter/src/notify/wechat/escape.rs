@@ -47,20 +47,15 @@ fn is_emoji(one: char) -> bool {
 /// The platform has no escape character. Characters that would form a link become their full-width
 /// forms.
 pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
     let text = one_line(text);
-    let mut rest = text.chars().peekable();
-    while let Some(one) = rest.next() {
-        let next = rest.peek().copied().unwrap_or_default();
-        plain.push(match one {
-            '<' | '>' | '&' => full_width(one),
-            // WeCom turns a bare address into a link. A number keeps its point.
-            ':' if next == '/' => full_width(one),
-            '.' if next.is_ascii_alphabetic() => full_width(one),
-            one => one,
-        });
-    }
-    plain
+    let plain = |(one, next): (char, char)| match one {
+        '<' | '>' | '&' => full_width(one),
+        // WeCom turns a bare address into a link. A number keeps its point.
+        ':' if next == '/' => full_width(one),
+        '.' if next.is_ascii_alphabetic() => full_width(one),
+        one => one,
+    };
+    text.chars().zip(text.chars().skip(1).chain([' '])).map(plain).collect()
 }
 
 /// Returns `text` for WeCom's markdown in one line, displayed literally: like [`plain`], and with

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ljwx_reading::Vitals;
 
 use crate::rules::index::fast_path::SafeRanges;
-use crate::rules::{Rule, Slot, TEMPLATE_TENANT, Trigger, Vital, VitalSet};
+use crate::rules::{Rule, Slot, TEMPLATE_TENANT, Vital, VitalSet};
 
 /// The rules of every tenant.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub struct RuleSet {
 struct RuleIndex {
     all: Vec<usize>,
     by_vital: [Vec<usize>; Vital::ALL.len()],
-    quiet: SafeRanges,
+    safe: SafeRanges,
     /// Rules of category `NO_DATA`.
     absence: Vec<usize>,
 }
@@ -46,13 +46,6 @@ struct TenantOverrides {
     /// Slots of the tenant's rules. A disabled rule is listed only here: it still overrides the
     /// template.
     slots: HashSet<usize, ahash::RandomState>,
-}
-
-/// Two sets are equal if their rules are equal: everything else derives from the rules.
-impl PartialEq for RuleSet {
-    fn eq(&self, other: &Self) -> bool {
-        self.rules == other.rules
-    }
 }
 
 impl RuleSet {
@@ -74,8 +67,7 @@ impl RuleSet {
             }
         }
         let enabled = rules.iter().filter(|rule| rule.enabled);
-        let absences = enabled.filter_map(|rule| rule.absence());
-        let absence_windows = absences.map(|absence| absence.window_ms).collect();
+        let absence_windows = enabled.filter_map(|rule| rule.absence_window()).collect();
         Self { rules, slots, places, template, tenants, absence_windows }
     }
 
@@ -126,8 +118,8 @@ impl RuleIndex {
         for vital in rule.watched_vitals().iter() {
             self.by_vital[vital as usize].push(place);
         }
-        self.quiet.add(rule);
-        if matches!(rule.trigger, Trigger::NoData(_)) {
+        self.safe.add(rule);
+        if rule.is_no_data() {
             self.absence.push(place);
         }
     }
@@ -145,19 +137,14 @@ impl<'a> TenantRules<'a> {
     /// Returns the rules that watch any of the `fresh` vitals, each once, in the order of
     /// evaluation.
     pub fn affected(self, fresh: VitalSet) -> Vec<&'a Arc<Rule>> {
-        let mut places = Vec::new();
-        for vital in fresh.iter() {
-            self.collect(|index| &index.by_vital[vital as usize], &mut places);
-        }
-        self.in_order(places)
+        let watching = |vital: Vital| self.listed(move |index| &index.by_vital[vital as usize]);
+        self.in_order(fresh.iter().flat_map(watching).collect())
     }
 
     /// Returns the rules that watch `vital`, in no order.
     pub fn watching(self, vital: Vital) -> impl Iterator<Item = &'a Arc<Rule>> {
-        let list = |index: &'a RuleIndex| index.by_vital[vital as usize].iter();
-        let inherited = list(&self.set.template).filter(move |place| !self.overrides(**place));
-        let own = self.own.map(|own| list(&own.index)).into_iter().flatten();
-        inherited.chain(own).map(move |place| &self.set.rules[*place])
+        let places = self.listed(move |index| &index.by_vital[vital as usize]);
+        places.map(move |place| &self.set.rules[place])
     }
 
     /// Like [`Self::affected`], but only rules with these numbers.
@@ -173,7 +160,7 @@ impl<'a> TenantRules<'a> {
     /// Whether the `fresh` vitals change the state of no rule, except rules that have state on the
     /// device. `false` does not mean that a rule changes.
     pub fn all_in_safe_ranges(self, fresh: VitalSet, vitals: &Vitals) -> bool {
-        let holds = |index: &RuleIndex| index.quiet.holds(fresh, vitals);
+        let holds = |index: &RuleIndex| index.safe.holds(fresh, vitals);
         holds(&self.set.template) && self.own.is_none_or(|own| holds(&own.index))
     }
 
@@ -191,24 +178,20 @@ impl<'a> TenantRules<'a> {
 
     /// Returns the `NO_DATA` rules of the tenant's devices.
     pub fn on_absence(self) -> impl Iterator<Item = &'a Arc<Rule>> {
-        let mut places = Vec::new();
-        self.collect(|index| &index.absence, &mut places);
-        self.in_order(places).into_iter()
+        self.in_order(self.listed(|index| &index.absence).collect()).into_iter()
     }
 
     /// Returns all rules of the tenant, in the order of evaluation.
     pub fn iter(self) -> impl Iterator<Item = &'a Arc<Rule>> {
-        let mut places = Vec::new();
-        self.collect(|index| &index.all, &mut places);
-        self.in_order(places).into_iter()
+        self.in_order(self.listed(|index| &index.all).collect()).into_iter()
     }
 
-    fn collect(self, list: impl Fn(&RuleIndex) -> &Vec<usize>, places: &mut Vec<usize>) {
+    /// Returns the places in one list: those of the template that the tenant does not override, then
+    /// the tenant's own.
+    fn listed(self, list: impl Fn(&'a RuleIndex) -> &'a Vec<usize>) -> impl Iterator<Item = usize> {
+        let own = self.own.map(|own| list(&own.index)).into_iter().flatten();
         let inherited = list(&self.set.template).iter();
-        places.extend(inherited.copied().filter(|place| !self.overrides(*place)));
-        if let Some(own) = self.own {
-            places.extend(list(&own.index));
-        }
+        inherited.filter(move |place| !self.overrides(**place)).chain(own).copied()
     }
 
     fn in_order(self, mut places: Vec<usize>) -> Vec<&'a Arc<Rule>> {

@@ -26,33 +26,19 @@ pub const CHANNEL: &str = "alert_rules_channel";
 /// Time between attempts to subscribe, if a connected Redis rejects the subscription.
 const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The news of the listener. Without a listener neither value changes.
-#[derive(Debug, Clone)]
-pub struct RuleChanges {
-    /// Changes for each message, or for several.
-    pub edits: watch::Receiver<()>,
-    /// Whether Redis rejected the last subscription.
-    pub refused: Arc<AtomicBool>,
-}
-
-impl Default for RuleChanges {
-    fn default() -> Self {
-        Self { edits: watch::channel(()).1, refused: Arc::default() }
-    }
-}
-
-/// Starts listening in the background.
+/// Starts listening in the background. `edits` changes for each message, or for several. `refused`
+/// tells whether Redis rejected the last subscription.
 pub fn start(
     redis: &RedisArgs,
+    edits: watch::Sender<()>,
+    refused: Arc<AtomicBool>,
     essential: &EssentialTasks,
     stop: &CancellationToken,
-) -> Result<RuleChanges, fred::error::Error> {
+) -> Result<(), Error> {
     let client = redis.builder()?.build_subscriber_client()?;
-    let (sender, edits) = watch::channel(());
-    let refused = Arc::new(AtomicBool::new(false));
-    let listener = listen(client, sender, Arc::clone(&refused), stop.clone());
+    let listener = listen(client, edits, refused, stop.clone());
     essential.spawn("the listener for changed rules", stop, listener);
-    Ok(RuleChanges { edits, refused })
+    Ok(())
 }
 
 async fn listen(

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::sql::push_in;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::versions::{GoodVersion, VersionStamp};
@@ -91,10 +92,8 @@ impl LastGoodStore {
     fn of_rules(&self, begin: &str, rules: &[i64]) -> QueryBuilder<MySql> {
         let mut query =
             QueryBuilder::new(format!("{begin} FROM t_alert_rule_last_good WHERE source = "));
-        query.push_bind(self.source).push(" AND rule_id IN ");
-        query.push_tuples(rules, |mut row, id| {
-            row.push_bind(*id);
-        });
+        query.push_bind(self.source).push(" AND rule_id");
+        push_in(&mut query, rules);
         query
     }
 }

@@ -61,8 +61,8 @@ impl RulesSnapshot {
             .map(|version| (version.rule_id, version.accepted_at))
             .collect();
         let instead = |id: Option<i64>| match id.and_then(|id| last_good.get(&id)) {
-            Some(at) => format!("judged by its last good version, accepted {at}"),
-            None if asked => "not judged: no good version of it is kept".to_owned(),
+            Some(at) => format!("evaluated in its last good version, accepted {at}"),
+            None if asked => "not evaluated: no good version of it is kept".to_owned(),
             None => "--mysql-url tells whether a last good version of it is kept".to_owned(),
         };
         let mut refused = Vec::new();
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(snapshot.last_good, HashMap::from([(2, "2025-09-02 12:00:00".to_owned())]));
         assert!(second.instead.ends_with("last good version, accepted 2025-09-02 12:00:00"));
         assert_eq!(third.customer_id, None);
-        assert!(third.instead.starts_with("not judged"), "{third:?}");
+        assert!(third.instead.starts_with("not evaluated"), "{third:?}");
         assert_eq!(third.problems.len(), 2, "{third:?}");
 
         let unasked = RulesSnapshot::new(checks(), None);

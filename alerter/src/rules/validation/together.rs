@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::lints::RuleWarning;
 use super::{CheckedRule, RuleStatus};
-use crate::rules::{Rule, Slot, TEMPLATE_TENANT, Trigger};
+use crate::rules::{Rule, Slot, TEMPLATE_TENANT};
 
 /// Different times without data of all rules together, at most. Every partition stores from when
 /// each of these windows counts.
@@ -26,7 +26,7 @@ pub fn check_together(checks: &mut [CheckedRule]) {
 
 /// Makes the rules invalid whose window exceeds the limit, those with the greatest numbers.
 fn invalidate_surplus(checks: &mut [CheckedRule]) {
-    let window = |check: &CheckedRule| enabled(check)?.absence().map(|absence| absence.window_ms);
+    let window = |check: &CheckedRule| enabled(check)?.absence_window();
     let mut counted: Vec<_> =
         checks.iter().filter_map(|check| Some((check.id, window(check)?))).collect();
     counted.sort_unstable();
@@ -40,8 +40,7 @@ fn invalidate_surplus(checks: &mut [CheckedRule]) {
         if window(check).is_none_or(|window| taken.contains(&window)) {
             continue;
         }
-        let is_no_data =
-            enabled(check).is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)));
+        let is_no_data = enabled(check).is_some_and(Rule::is_no_data);
         let field = if is_no_data { "time_window_seconds" } else { "stale_after_seconds" };
         let message = format!(
             "is one more than the {WINDOWS_MAX} different absences that all rules together may \

@@ -36,18 +36,18 @@ pub(super) fn trigger(form: &mut RuleFields<'_>) -> Option<Trigger> {
 }
 
 fn range(form: &mut RuleFields<'_>) -> Option<Range> {
-    let sign = sign(form);
+    let vital = watched_vital(form);
     let deviation = deviation(form);
     let (thresholds, clear) = bounds(form, deviation.is_some());
-    Some(Range { vital: sign?, thresholds, clear, deviation })
+    Some(Range { vital: vital?, thresholds, clear, deviation })
 }
 
-fn sign(form: &mut RuleFields<'_>) -> Option<Vital> {
-    let sign = match form.text("physical_sign") {
+fn watched_vital(form: &mut RuleFields<'_>) -> Option<Vital> {
+    let vital = match form.text("physical_sign") {
         Some(word) => vital(&word),
         None => Err("is missing: say what the rule watches".to_owned()),
     };
-    sign.map_err(|problem| form.add_error("physical_sign", problem)).ok()
+    vital.map_err(|problem| form.add_error("physical_sign", problem)).ok()
 }
 
 fn vital(word: &str) -> Result<Vital, String> {

@@ -76,7 +76,7 @@ impl GroupConsumer {
         let (delivery_sender, deliveries) = mpsc::channel(chunks);
         let closing = CancellationToken::new();
         let claims = Arc::new(ClaimTable::new(ledger, control_sender.clone()));
-        let assignment = RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
+        let assignment = RebalanceContext::new(Arc::clone(&claims), closing.clone());
         let consumer: Arc<BaseConsumer<RebalanceContext>> =
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;

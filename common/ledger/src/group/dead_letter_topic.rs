@@ -10,11 +10,15 @@ use anyhow::Context;
 use jiff::Timestamp;
 use metrics::counter;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::delivery::{Delivery, RawRecord};
+use crate::dead_letter_headers::{
+    ATTEMPTS, CUT_FROM_BYTES, ERROR_CLASS, ERROR_CODE, ERROR_MESSAGE, FIRST_FAILED_AT,
+    SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, last_header,
+};
 use crate::metrics::{DEAD_LETTER_PRODUCER_RESTARTS, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::backoff::Backoff;
@@ -110,15 +114,6 @@ impl DeadLetterForm {
         }
     }
 }
-
-/// Header of a cut dead letter: the original length of its value, in bytes.
-pub const CUT_FROM_BYTES: &str = "dlq.cut.from_bytes";
-
-/// Header: the time of the reading's first dead letter. A replay keeps it.
-pub const FIRST_FAILED_AT: &str = "dlq.first_failed_at";
-
-/// Header: the number of the reading's dead letters so far. A replay keeps it.
-pub const ATTEMPTS: &str = "dlq.attempts";
 
 /// Most bytes of a cut value. With the headers it stays below 1 MiB, the limit of a topic that
 /// nobody configured.
@@ -243,13 +238,13 @@ impl DeadLetterTopic {
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
         let (first_failed_at, attempts) = failures(record.headers.as_ref(), &now);
         let provenance = [
-            ("dlq.source.topic", self.source_topic.clone()),
-            ("dlq.source.partition", delivery.partition.to_string()),
-            ("dlq.source.offset", delivery.offset.to_string()),
+            (SOURCE_TOPIC, self.source_topic.clone()),
+            (SOURCE_PARTITION, delivery.partition.to_string()),
+            (SOURCE_OFFSET, delivery.offset.to_string()),
             ("dlq.source.timestamp", delivery.kafka_ms.to_string()),
-            ("dlq.error.class", class.as_str().to_owned()),
-            ("dlq.error.code", code.unwrap_or_default().to_owned()),
-            ("dlq.error.message", message[..end].to_owned()),
+            (ERROR_CLASS, class.as_str().to_owned()),
+            (ERROR_CODE, code.unwrap_or_default().to_owned()),
+            (ERROR_MESSAGE, message[..end].to_owned()),
             ("dlq.batch.id", batch_id.unwrap_or_default().to_owned()),
             (FIRST_FAILED_AT, first_failed_at),
             ("dlq.last_failed_at", now),
@@ -288,12 +283,9 @@ impl DeadLetterTopic {
 /// Returns the time of a delivery's first failure and the number of its failures, the present one
 /// included. A replayed delivery has the earlier ones in its headers.
 fn failures(headers: Option<&OwnedHeaders>, now: &str) -> (String, u32) {
-    let last = |name: &str| {
-        let header = headers?.iter().filter(|header| header.key == name).last()?;
-        std::str::from_utf8(header.value?).ok()
-    };
-    let earlier = last(ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or(0_u32);
-    (last(FIRST_FAILED_AT).unwrap_or(now).to_owned(), earlier.saturating_add(1))
+    let earlier = last_header(headers, ATTEMPTS).and_then(|count| count.parse().ok());
+    let first = last_header(headers, FIRST_FAILED_AT).unwrap_or(now);
+    (first.to_owned(), earlier.unwrap_or(0_u32).saturating_add(1))
 }
 
 #[cfg(test)]

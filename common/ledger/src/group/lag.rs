@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::ledger::LedgerRow;
-use ljwx_service::kafka::topic_ends::{TopicEnds, TopicWatermarks};
+use ljwx_service::kafka::topic_ends::{OffsetRanges, TopicEnds, TopicWatermarks};
 
 /// Age of the oldest unprocessed record above which a partition counts as lagging.
 const LAGGING_SECONDS: f64 = 5.0;
@@ -26,7 +26,7 @@ pub struct GroupState {
     pub oldest_ms: BTreeMap<i32, i64>,
     /// Ranges up to a partition's end that hold no record, only transaction markers and aborted
     /// records. They are no lag.
-    pub void: BTreeMap<i32, Range<i64>>,
+    pub void: OffsetRanges,
     /// How long Kafka keeps a record. `None`: for ever.
     pub retention_ms: Option<i64>,
     /// The Kafka record time of the first record of partitions that Kafka trims by size.
@@ -89,7 +89,7 @@ impl GroupState {
     }
 
     /// Returns the partitions that may have unprocessed records, with their ranges.
-    pub fn waiting(&self) -> BTreeMap<i32, Range<i64>> {
+    pub fn waiting(&self) -> OffsetRanges {
         let rests = self.ends.keys().map(|partition| (*partition, self.rest(*partition)));
         rests.filter(|(_, rest)| !rest.is_empty()).collect()
     }
@@ -186,11 +186,11 @@ mod tests {
     fn lag_is_counted_in_records_and_seconds_and_a_partition_without_a_row_waits_from_its_start() {
         let mut progress = StallClock::default();
         let lags = progress.lags(&seen(100), 11_000, Instant::now());
-        let told: Vec<_> = lags
+        let found: Vec<_> = lags
             .iter()
             .map(|lag| (lag.records, lag.seconds, lag.retention_left_seconds.unwrap()))
             .collect();
-        assert_eq!(told, [(10, 10.0, 50.0), (0, 0.0, 60.0), (90, 4.0, 56.0)]);
+        assert_eq!(found, [(10, 10.0, 50.0), (0, 0.0, 60.0), (90, 4.0, 56.0)]);
         assert_eq!(seen(100).waiting(), [(0, 90..100), (2, 10..100)].into());
     }
 

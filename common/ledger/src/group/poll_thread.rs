@@ -102,7 +102,10 @@ impl PollThread<'_> {
         let context = self.consumer.context();
         let code = error.rdkafka_error_code();
         counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
-        warn!(%error, "cannot read from Kafka, retrying");
+        // Most errors have come to the context already.
+        if context.errors.admits(error) {
+            warn!(%error, "cannot read from Kafka, retrying");
+        }
         if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
             context.hold_out_of_range(self.consumer);
         }
@@ -234,7 +237,7 @@ mod tests {
         claims.add(&[1]);
         claims.serve(vec![Claim { partition: 1, epoch: 7, next_offset: 0, redis_offset: 0 }]);
         let stop = CancellationToken::new();
-        let context = RebalanceContext { claims: Arc::clone(&claims), closing: stop.clone() };
+        let context = RebalanceContext::new(Arc::clone(&claims), stop.clone());
         let consumer = consumer(&brokers.bootstrap_servers(), context);
         let (sender, _pipeline) = mpsc::channel(1);
         sender.try_send(Vec::new()).unwrap();

@@ -19,6 +19,7 @@ use super::claims::ClaimTable;
 use super::delivery::{ConsumerEvent, Revocation};
 use crate::metrics::{CONSUMER_ERRORS, count_commit_error};
 use ljwx_service::kafka::error_label;
+use ljwx_service::kafka::error_log::ErrorLog;
 
 /// Longest time to write what was read of revoked partitions. Heartbeats have a thread of their
 /// own, so this may be longer than a session.
@@ -27,11 +28,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The context of the group's consumer, which handles its rebalances.
 pub(super) struct RebalanceContext {
     pub(super) claims: Arc<ClaimTable>,
-    /// Cancelled when the member leaves the group. Nothing is drained any more then.
-    pub(super) closing: CancellationToken,
+    pub(super) errors: ErrorLog,
+    closing: CancellationToken,
 }
 
 impl RebalanceContext {
+    /// Creates the context. `closing` is cancelled when the member leaves the group. Nothing is
+    /// drained any more then.
+    pub(super) fn new(claims: Arc<ClaimTable>, closing: CancellationToken) -> Self {
+        Self { claims, errors: ErrorLog::default(), closing }
+    }
+
     /// Holds the partitions whose positions lie outside the topic. The other partitions continue.
     pub(super) fn hold_out_of_range(&self, consumer: &BaseConsumer<Self>) {
         // If the topic was recreated, no offsets are missing and the remedy is another.
@@ -137,7 +144,9 @@ impl ClientContext for RebalanceContext {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
-        warn!(%error, reason, "Kafka consumer reported an error");
+        if self.errors.admits(&error) {
+            warn!(%error, reason, "Kafka consumer reported an error");
+        }
         if code == Some(RDKafkaErrorCode::Fatal) {
             self.claims.fail(reason.to_owned());
         }

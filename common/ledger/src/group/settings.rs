@@ -37,8 +37,9 @@ const FETCH_BYTES_MIN: &str = "100000";
 const FETCH_WAIT_MS_MAX: &str = "25";
 
 /// How long the polling thread may be busy with a rebalance. The limit is far beyond the claims and
-/// the drain of one rebalance: otherwise the group would expel a member that only drains.
-const POLL_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// the drain of one rebalance: otherwise the group would expel a member that only drains. It is no
+/// longer than needed, because a broker that was killed may wait for so long for former members.
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// The way in which the members of a group divide the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

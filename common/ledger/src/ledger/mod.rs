@@ -1,8 +1,7 @@
 //! The ledger: one row of `ingest_progress` for each group and partition, moved in the same
 //! transaction as the rows that it accounts for.
 //!
-//! The row says where a partition starts and which
-//! replica may write for it.
+//! The row says where a partition starts and which replica may write for it.
 //!
 //! Runs its own statements and returns what they found. The callers decide what follows.
 
@@ -16,10 +15,9 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, FromRow};
+use tokio::sync::OnceCell;
 
 use crate::mysql::{MySqlConnection, MySqlPool, server_version};
-
-use tokio::sync::OnceCell;
 
 pub use self::fence::fence;
 use self::group_kind::KIND;

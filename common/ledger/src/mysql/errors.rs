@@ -71,10 +71,12 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (1290, Infrastructure, "read-only server"),
     (1292, Data, "incorrect value"),
     (1317, Infrastructure, "query interrupted"),
+    (1356, Schema, "a view whose table, column or right is gone"),
     (1364, Schema, "a column without default"),
     (1366, Data, "incorrect value for the column"),
     (1406, Data, "too long"),
     (1411, Data, "incorrect value for a function"),
+    (1449, Schema, "the definer of a view is gone"),
     (1452, Data, "foreign key"),
     (1526, Schema, "no partition for the value"),
     (1690, Data, "out of range in an expression"),
@@ -88,6 +90,15 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (3819, Data, "check constraint (MySQL)"),
     (4025, Data, "constraint, invalid JSON included (MariaDB)"),
 ];
+
+/// The error of a statement that names a table that does not exist.
+pub const NO_SUCH_TABLE: u16 = 1146;
+
+/// The error of a statement that did not get a row or a table in time.
+pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// The error of a transaction that waited for another one, which waited for it.
+pub const DEADLOCK: u16 = 1213;
 
 /// Errors of a server that answers and accepts no write: it is read-only, as a former primary is, or
 /// it has no room. Another server may be the primary by now.

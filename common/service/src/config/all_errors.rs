@@ -37,9 +37,10 @@ impl ErrorCollector {
         self.faulty.iter().any(|name| mentions(problem, name))
     }
 
-    /// Returns the command, with the secrets of files as defaults.
-    pub(super) fn into_command(self) -> Command {
-        self.command
+    /// Returns the command, with the secrets of files as defaults, and the variables of the secrets by
+    /// long name.
+    pub(super) fn into_parts(self) -> (Command, BTreeMap<String, String>) {
+        (self.command, self.secrets)
     }
 
     /// Reads the secrets that are in files, and names the variables of these files in `--help`.

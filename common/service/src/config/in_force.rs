@@ -2,6 +2,7 @@
 //!
 //! A setting is secret if `--help` hides the value of its variable.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
@@ -29,14 +30,19 @@ pub(super) fn keep(settings: String) {
 }
 
 /// Returns the settings that `matches` of a command hold, those of its subcommands included.
-pub(super) fn settings(mut command: Command, matches: &ArgMatches) -> String {
+/// `secrets` are the variables of the secret settings, by long name.
+pub(super) fn settings(
+    mut command: Command,
+    secrets: &BTreeMap<String, String>,
+    matches: &ArgMatches,
+) -> String {
     command.build();
     let mut lines = String::new();
     let (mut command, mut matches) = (&command, matches);
     loop {
         for argument in command.get_arguments().filter(|argument| is_setting(argument)) {
             // Writing to a String cannot fail.
-            let _ = writeln!(lines, "{}", line(argument, matches));
+            let _ = writeln!(lines, "{}", line(argument, secrets, matches));
         }
         let Some((name, inner)) = matches.subcommand() else { return lines };
         let Some(found) = command.find_subcommand(name) else { return lines };
@@ -49,14 +55,14 @@ fn is_setting(argument: &Arg) -> bool {
     !matches!(argument.get_id().as_str(), "help" | "version")
 }
 
-fn line(argument: &Arg, matches: &ArgMatches) -> String {
+fn line(argument: &Arg, secrets: &BTreeMap<String, String>, matches: &ArgMatches) -> String {
     let id = argument.get_id().as_str();
     let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
     // A secret from a file is its setting's default, and has lost its variable.
     let is_of_file = argument.is_hide_default_value_set();
+    let of_secret = argument.get_long().and_then(|long| secrets.get(long)).cloned();
     let flag = || argument.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
-    let unnamed = || if is_of_file { id.to_uppercase() } else { flag() };
-    let name = variable.unwrap_or_else(unnamed);
+    let name = variable.or(of_secret).unwrap_or_else(flag);
     let source = match matches.value_source(id) {
         Some(ValueSource::DefaultValue) if is_of_file => "file",
         Some(ValueSource::DefaultValue) => "default",
@@ -76,6 +82,7 @@ fn line(argument: &Arg, matches: &ArgMatches) -> String {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::builder::Resettable;
 
     use super::*;
 
@@ -100,14 +107,27 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_told_with_its_source_and_no_secret_is() {
+    fn every_setting_is_shown_with_its_source_and_no_secret_is() {
         let arguments =
             ["example", "run", "--names", "a", "--names", "b\nc", "--key", "hush", "--size", "9"];
         let matches = Example::command().try_get_matches_from(arguments).unwrap();
-        let told = settings(Example::command(), &matches);
+        let shown = settings(Example::command(), &BTreeMap::new(), &matches);
         let expected = "EXAMPLE_SIZE=9  # command line\n--names=a,b c  # command line\n\
                         --quiet=false  # default\nEXAMPLE_KEY=***  # command line\n\
                         EXAMPLE_OTHER_KEY=  # unset\n";
-        assert_eq!(told, expected);
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_secret_from_a_file_has_the_name_of_its_variable() {
+        // As `ErrorCollector::read_files` leaves a setting whose file it has read.
+        let of_file =
+            |key: Arg| key.env(Resettable::Reset).default_value("hush").hide_default_value(true);
+        let command = Example::command();
+        let command = command.mut_subcommand("run", |run| run.mut_arg("other_key", of_file));
+        let matches = command.clone().try_get_matches_from(["example", "run"]).unwrap();
+        let names = [("other-key".to_owned(), "EXAMPLE_OTHER_KEY".to_owned())];
+        let shown = settings(command, &BTreeMap::from(names), &matches);
+        assert!(shown.contains("\nEXAMPLE_OTHER_KEY=***  # file\n"), "{shown}");
     }
 }

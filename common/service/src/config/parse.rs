@@ -66,7 +66,8 @@ fn parse_with_text<T: CommandFactory + FromArgMatches + Validate>(
     if !problems.list().is_empty() {
         return Err(ConfigError::Problems(problems));
     }
-    Ok((config, in_force::settings(search.into_command(), &matches)))
+    let (command, secrets) = search.into_parts();
+    Ok((config, in_force::settings(command, &secrets, &matches)))
 }
 
 #[cfg(test)]

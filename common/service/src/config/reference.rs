@@ -13,9 +13,17 @@ const WRITE: &str = "WRITE_CONFIGURATION";
 /// Heading above the table of exit codes.
 const EXIT_CODES: &str = "## Exit codes\n";
 
+/// Checks that the documents in `folder` have the settings and the exit codes of the program `T` as
+/// its definitions have them. Writes the settings instead if `WRITE_CONFIGURATION` is set.
+pub fn hold_documents<T: CommandFactory>(folder: &Path) -> Result<(), String> {
+    hold_settings::<T>(&folder.join("configuration.md"))?;
+    let commands = fs::read_to_string(folder.join("commands.md"));
+    hold_exit_codes::<T>(&commands.map_err(|error| error.to_string())?)
+}
+
 /// Compares the table of the program `T` in a document with its definitions. Writes the table instead
 /// if `WRITE_CONFIGURATION` is set. The error says what to do.
-pub fn hold_settings<T: CommandFactory>(document: &Path) -> Result<(), String> {
+fn hold_settings<T: CommandFactory>(document: &Path) -> Result<(), String> {
     let mut command = T::command();
     command.build();
     let text = fs::read_to_string(document).map_err(|error| error.to_string())?;
@@ -37,7 +45,7 @@ pub fn hold_settings<T: CommandFactory>(document: &Path) -> Result<(), String> {
 }
 
 /// Checks that the table of exit codes names each command of the program `T`, and no other one of it.
-pub fn hold_exit_codes<T: CommandFactory>(document: &str) -> Result<(), String> {
+fn hold_exit_codes<T: CommandFactory>(document: &str) -> Result<(), String> {
     let mut command = T::command();
     command.build();
     let program = command.get_name().to_owned();

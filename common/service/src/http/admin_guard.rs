@@ -27,9 +27,9 @@ pub(super) struct AdminGuard {
     loopback: bool,
 }
 
-/// The answer to a call that changes something.
+/// Whether a call may change something.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Access {
     Allowed,
     /// There is no token, and the port is open to others.
     Forbidden,
@@ -45,14 +45,14 @@ impl AdminGuard {
         Self { token, loopback: listen.ip().is_loopback() }
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Verdict {
+    fn access(&self, headers: &HeaderMap) -> Access {
         let Some(token) = &self.token else {
-            return if self.loopback { Verdict::Allowed } else { Verdict::Forbidden };
+            return if self.loopback { Access::Allowed } else { Access::Forbidden };
         };
         let token = token.expose_secret().as_bytes();
         match bearer(headers) {
-            Some(given) if given.as_bytes().ct_eq(token).into() => Verdict::Allowed,
-            _ => Verdict::Unauthorized,
+            Some(given) if given.as_bytes().ct_eq(token).into() => Access::Allowed,
+            _ => Access::Unauthorized,
         }
     }
 }
@@ -74,13 +74,13 @@ pub(super) async fn guard(
         return next.run(request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match guard.judge(request.headers()) {
-        Verdict::Allowed => next.run(request).await,
-        Verdict::Forbidden => {
+    let response = match guard.access(request.headers()) {
+        Access::Allowed => next.run(request).await,
+        Access::Forbidden => {
             let problem = "set ADMIN_TOKEN, or ADMIN_LISTEN to an address of loopback\n";
             (StatusCode::FORBIDDEN, problem).into_response()
         }
-        Verdict::Unauthorized => {
+        Access::Unauthorized => {
             counter!(ADMIN_UNAUTHORIZED).increment(1);
             tokio::time::sleep(UNAUTHORIZED_DELAY).await;
             let problem = "send ADMIN_TOKEN as Authorization: Bearer\n";
@@ -111,20 +111,20 @@ mod tests {
         let basic = format!("Basic {TOKEN}");
         let longer = format!("Bearer {TOKEN}0");
         for (token, listen, header, expected) in [
-            (None, "127.0.0.1:9090", None, Verdict::Allowed),
-            (None, "[::1]:9090", Some(&right), Verdict::Allowed),
-            (None, "0.0.0.0:9090", None, Verdict::Forbidden),
-            (None, "10.0.0.1:9090", Some(&right), Verdict::Forbidden),
-            (Some(TOKEN), "10.0.0.1:9090", Some(&right), Verdict::Allowed),
-            (Some(TOKEN), "10.0.0.1:9090", Some(&lower), Verdict::Allowed),
-            (Some(TOKEN), "127.0.0.1:9090", None, Verdict::Unauthorized),
-            (Some(TOKEN), "127.0.0.1:9090", Some(&basic), Verdict::Unauthorized),
-            (Some(TOKEN), "127.0.0.1:9090", Some(&longer), Verdict::Unauthorized),
+            (None, "127.0.0.1:9090", None, Access::Allowed),
+            (None, "[::1]:9090", Some(&right), Access::Allowed),
+            (None, "0.0.0.0:9090", None, Access::Forbidden),
+            (None, "10.0.0.1:9090", Some(&right), Access::Forbidden),
+            (Some(TOKEN), "10.0.0.1:9090", Some(&right), Access::Allowed),
+            (Some(TOKEN), "10.0.0.1:9090", Some(&lower), Access::Allowed),
+            (Some(TOKEN), "127.0.0.1:9090", None, Access::Unauthorized),
+            (Some(TOKEN), "127.0.0.1:9090", Some(&basic), Access::Unauthorized),
+            (Some(TOKEN), "127.0.0.1:9090", Some(&longer), Access::Unauthorized),
         ] {
             let guard = AdminGuard::new(token.map(SecretString::from), listen.parse().unwrap());
             let value = header.map(|header| HeaderValue::from_str(header).unwrap());
             let headers = value.into_iter().map(|value| (AUTHORIZATION, value)).collect();
-            assert_eq!(guard.judge(&headers), expected, "{token:?} at {listen}: {header:?}");
+            assert_eq!(guard.access(&headers), expected, "{token:?} at {listen}: {header:?}");
         }
     }
 }

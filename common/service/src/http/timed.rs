@@ -7,12 +7,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::bounds::PortState;
 
-/// Longest time in which a client accepts no byte of an answer.
+/// Longest time in which a client accepts no byte of an answer, or a small answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes a second of an answer that a client must accept after that time. An answer may hold memory
+/// that others wait for.
+const WRITE_RATE_MIN: usize = 8 * 1024;
 
 /// The state of a connection, named for what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,10 @@ struct ClockState {
     phase: ConnectionPhase,
     since: Instant,
     closing: bool,
+    /// When the last answer was ready.
+    answered: Instant,
+    /// The bytes of it that the client has accepted.
+    sent: usize,
 }
 
 /// Tracks the state of a connection and the deadline of that state.
@@ -43,8 +51,8 @@ impl ConnectionClock {
     /// Creates the clock of a new connection. The time of the first head starts at once.
     pub(super) fn new(shared: Arc<PortState>) -> Self {
         shared.states[ConnectionPhase::Head as usize].increment(1.0);
-        let state =
-            ClockState { phase: ConnectionPhase::Head, since: Instant::now(), closing: false };
+        let (phase, since) = (ConnectionPhase::Head, Instant::now());
+        let state = ClockState { phase, since, closing: false, answered: since, sent: 0 };
         Self { shared, state: Mutex::new(state) }
     }
 
@@ -55,7 +63,9 @@ impl ConnectionClock {
 
     /// Records that the answer is ready and only has to be sent.
     pub(super) fn answered(&self) {
-        self.change(&mut self.state(), ConnectionPhase::Idle);
+        let mut state = self.state();
+        (state.answered, state.sent) = (Instant::now(), 0);
+        self.change(&mut state, ConnectionPhase::Idle);
     }
 
     /// Stops the reading of further heads.
@@ -73,8 +83,9 @@ impl ConnectionClock {
     }
 
     /// Records sent bytes. The idle time of a connection starts with the last byte of its answer.
-    fn sent(&self) {
+    fn sent(&self, bytes: usize) {
         let mut state = self.state();
+        state.sent += bytes;
         if state.phase == ConnectionPhase::Idle {
             state.since = Instant::now();
         }
@@ -83,6 +94,12 @@ impl ConnectionClock {
     fn is_closed(&self) -> bool {
         let state = self.state();
         state.closing && state.phase != ConnectionPhase::Request
+    }
+
+    /// Returns the deadline of the next write.
+    fn write_deadline(&self) -> Instant {
+        let state = self.state();
+        write_deadline(state.answered, state.sent, Instant::now())
     }
 
     /// Returns the deadline of the next read.
@@ -119,6 +136,12 @@ impl Drop for ConnectionClock {
     }
 }
 
+/// Returns until when a client must accept more of an answer of which it has accepted `sent` bytes.
+fn write_deadline(answered: Instant, sent: usize, now: Instant) -> Instant {
+    let earned = Duration::from_secs((sent / WRITE_RATE_MIN) as u64);
+    (answered + earned).min(now) + WRITE_TIMEOUT
+}
+
 /// A stream with the clocks of its connection.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
@@ -135,18 +158,23 @@ impl<S> TimedStream<S> {
         Self { stream, clock, reading, writing: None }
     }
 
-    /// Passes on the result of a write, or fails if the client has accepted nothing for too long.
-    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<T>) -> Poll<Result<T>> {
+    /// Passes on the result of a write, or fails if the client accepts the answer too slowly.
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<Result<usize>>,
+    ) -> Poll<Result<usize>> {
         if let Poll::Ready(written) = written {
             self.writing = None;
-            self.clock.sent();
-            return Poll::Ready(Ok(written));
+            self.clock.sent(written.as_ref().copied().unwrap_or_default());
+            return Poll::Ready(written);
         }
+        let clock = &self.clock;
         let waiting =
-            self.writing.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+            self.writing.get_or_insert_with(|| Box::pin(sleep_until(clock.write_deadline())));
         ready!(waiting.as_mut().poll(context));
         self.clock.shared.refused("write_timeout").increment(1);
-        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer takes too little")))
     }
 }
 
@@ -184,7 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, written).map(Result::flatten)
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -193,7 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.written(context, written).map(Result::flatten)
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -206,5 +234,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_must_keep_accepting_an_answer_and_at_a_least_rate() {
+        let answered = Instant::now();
+        let at = |second: u64| answered + Duration::from_secs(second);
+        // Bytes accepted so far, the present second, and the second of the deadline.
+        for (sent, now, expected) in [
+            (0, 0, 10),
+            (1, 9, 10),
+            (80 * 1024, 5, 15),
+            (80 * 1024, 19, 20),
+            (1024 * 1024, 100, 110),
+        ] {
+            assert_eq!(write_deadline(answered, sent, at(now)), at(expected), "{sent} at {now} s");
+        }
     }
 }

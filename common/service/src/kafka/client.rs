@@ -65,17 +65,21 @@ const FIXED: &[&str] = &[
     "auto.commit.enable",
     "auto.offset.reset",
     "bootstrap.servers",
+    "delivery.report.only.error",
     "delivery.timeout.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",
     "group.id",
     "group.protocol",
+    "linger.ms",
     "message.timeout.ms",
     "metadata.broker.list",
     "partition.assignment.strategy",
     "partitioner",
+    "queue.buffering.max.ms",
     "request.required.acks",
+    "transactional.id",
 ];
 
 /// The compression codecs that this build must be able to read.
@@ -91,14 +95,18 @@ impl KafkaArgs {
             "--kafka-brokers must name at least one host:port".into()
         });
         for (key, value) in self.settings() {
-            problems.require(!FIXED.contains(&key), || match key {
+            // librdkafka ignores this prefix of a setting of topics.
+            let name = key.strip_prefix("topic.").unwrap_or(key);
+            problems.require(!FIXED.contains(&name), || match name {
                 "bootstrap.servers" | "metadata.broker.list" => {
                     format!("--kafka-set {key}: the brokers are those of --kafka-brokers")
                 }
                 "allow.auto.create.topics" => {
                     format!("--kafka-set {key}: only `worker migrate` creates topics")
                 }
-                _ => format!("--kafka-set {key} would lose readings: it is fixed by this service"),
+                _ => format!(
+                    "--kafka-set {key} would lose or delay readings: it is fixed by this service"
+                ),
             });
             // librdkafka's own message would contain the value.
             problems.require(ClientConfig::new().set(key, value).create_native_config().is_ok(), || {
@@ -246,6 +254,9 @@ mod tests {
             "acks=1",
             "allow.auto.create.topics=true",
             "request.required.acks=1",
+            "topic.message.timeout.ms=0",
+            "queue.buffering.max.ms=9000",
+            "delivery.report.only.error=true",
             "bootstrap.servers=hush:9092",
             "no.such.thing=hush",
             "ssl.ca.location=/none",
@@ -253,11 +264,14 @@ mod tests {
         ];
         args(&wrong).validate(&mut problems);
         let found = problems.list();
-        assert_eq!(found.len(), 7, "{found:?}");
+        assert_eq!(found.len(), 10, "{found:?}");
         for named in [
             "--kafka-set acks",
             "only `worker migrate` creates topics",
             "request.required.acks",
+            "topic.message.timeout.ms",
+            "queue.buffering.max.ms",
+            "delivery.report.only.error",
             "--kafka-brokers",
             "no.such.thing",
             "/none",

@@ -2,6 +2,7 @@
 //! group.
 
 mod client;
+pub mod error_log;
 mod group_members;
 mod librdkafka;
 pub mod partitioner;

@@ -4,6 +4,7 @@
 //! answer means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
@@ -24,6 +25,14 @@ pub struct Watermarks {
 
 /// The watermarks of a topic's partitions.
 pub type TopicWatermarks = BTreeMap<i32, Watermarks>;
+
+/// A range of offsets of each partition.
+pub type OffsetRanges = BTreeMap<i32, Range<i64>>;
+
+/// Returns the ranges of the whole topic.
+pub fn whole(ends: &TopicWatermarks) -> OffsetRanges {
+    ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect()
+}
 
 /// The answers about a topic's partitions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,9 +14,10 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use tracing::warn;
 
 use super::client::{KafkaArgs, REQUEST_TIMEOUT};
+use super::error_log::ErrorLog;
 use super::group_members::group_members;
 use super::topic_ends::TopicEnds;
-pub use super::topic_ends::{TopicWatermarks, Watermarks};
+pub use super::topic_ends::{OffsetRanges, TopicWatermarks, Watermarks, whole};
 use super::topic_identity::TopicIdentity;
 
 /// Longest wait of one poll for a record.
@@ -38,11 +39,13 @@ pub struct TopicReader {
 
 /// The context of a reader. Ignores the end of a partition, which is an expected answer. The library
 /// would log it as an error.
-pub struct ReaderContext;
+#[derive(Debug, Default)]
+pub struct ReaderContext(ErrorLog);
 
 impl ClientContext for ReaderContext {
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        let is_end = error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF);
+        if !is_end && self.0.admits(&error) {
             warn!(%error, reason, "Kafka reader reported an error");
         }
     }
@@ -75,7 +78,7 @@ impl TopicReader {
             .set("enable.auto.commit", "false")
             // Retention may delete records meanwhile. The next record that is left follows.
             .set("auto.offset.reset", "earliest")
-            .create_with_context(ReaderContext)?;
+            .create_with_context(ReaderContext::default())?;
         Ok(Self { consumer, base: OnceLock::new() })
     }
 
@@ -151,16 +154,16 @@ impl TopicReader {
     pub fn read(
         &self,
         topic: &str,
-        stretches: &BTreeMap<i32, Range<i64>>,
+        ranges: &OffsetRanges,
         mut visit: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let base = self.base(topic);
         let mut assignment = TopicPartitionList::new();
         let mut ends = BTreeMap::new();
-        for (partition, stretch) in stretches.iter().filter(|(_, stretch)| !stretch.is_empty()) {
-            let start = Offset::Offset(stretch.start - base);
+        for (partition, range) in ranges.iter().filter(|(_, range)| !range.is_empty()) {
+            let start = Offset::Offset(range.start - base);
             assignment.add_partition_offset(topic, *partition, start)?;
-            ends.insert(*partition, stretch.end - base);
+            ends.insert(*partition, range.end - base);
         }
         if ends.is_empty() {
             return Ok(());
@@ -178,7 +181,11 @@ impl TopicReader {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ends.remove(&partition);
                 }
-                Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka, retrying"),
+                // Most errors have come to the context already.
+                Some(Err(error)) if self.consumer.context().0.admits(&error) => {
+                    warn!(%error, topic, "cannot read from Kafka, retrying");
+                }
+                Some(Err(_)) => {}
                 Some(Ok(message)) => {
                     if let Some(end) = ends.get(&message.partition()).copied() {
                         if message.offset() < end {
@@ -203,13 +210,13 @@ impl TopicReader {
     pub fn record_ends(
         &self,
         topic: &str,
-        stretches: &BTreeMap<i32, Range<i64>>,
+        ranges: &OffsetRanges,
     ) -> anyhow::Result<BTreeMap<i32, i64>> {
         let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
-        let mut open = stretches.clone();
+        let mut open = ranges.clone();
         let mut back = 1;
         while !open.is_empty() {
-            let tail = |stretch: &Range<i64>| (stretch.end - back).max(stretch.start)..stretch.end;
+            let tail = |range: &Range<i64>| (range.end - back).max(range.start)..range.end;
             let tails = open.iter().map(|(partition, all)| (*partition, tail(all))).collect();
             self.read(topic, &tails, |message| {
                 ends.insert(message.partition(), self.offset(message) + 1);
@@ -223,7 +230,7 @@ impl TopicReader {
         let end = |(partition, all): (&i32, &Range<i64>)| {
             (*partition, ends.get(partition).copied().unwrap_or(all.start))
         };
-        Ok(stretches.iter().map(end).collect())
+        Ok(ranges.iter().map(end).collect())
     }
 
     /// Returns the Kafka record times of the first records at or after these offsets, by partition,

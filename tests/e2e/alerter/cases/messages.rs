@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::form::{SOON, add_account, add_address, add_rule, apart, file, records, tells};
 use crate::alerter::people::TABLES;
-use crate::support::judged;
+use crate::support::{evaluated, finish, world};
 
 /// The words of the vitals in messages.
 const VITALS: [(&str, &str); 2] = [("heart_rate", "心率"), ("blood_oxygen", "血氧")];
@@ -88,18 +88,18 @@ fn vital(case: &Value, rule: &Value) -> Option<&'static str> {
 }
 
 /// Whether a message says this: to whom, the alert that leads, and how many alerts there are.
-fn says(case: &Value, message: &Message, told: &Value) -> bool {
+fn says(case: &Value, message: &Message, expected: &Value) -> bool {
     let (kind, event) = match message.kind {
         Kind::Official => ("openid", message.fields[1].1.clone()),
         // The level stands before the event.
         Kind::Wecom => ("wecom", message.title().split('】').next_back().unwrap_or("").to_owned()),
     };
-    let (rules, whats) = (all(&told["rule"]), all(&told["what"]));
+    let (rules, whats) = (all(&expected["rule"]), all(&expected["what"]));
     let count = match whats.len() {
         1 => !event.contains('等'),
         several => event.contains(&format!("等{several}条")),
     };
-    told["to"] == format!("{kind}:{}", message.touser)
+    expected["to"] == format!("{kind}:{}", message.touser)
         && whats[0].as_str().is_some_and(|first| tells(&event, first))
         && vital(case, &rules[0]).is_some_and(|vital| event.contains(vital))
         && count
@@ -107,8 +107,7 @@ fn says(case: &Value, message: &Message, told: &Value) -> bool {
 
 /// Sends the readings one by one, and checks the messages, the rows and the status of the alerts.
 async fn run(place: usize, case: &Value) -> Result<()> {
-    let world = World::shared(&format!("messages{place}")).await?;
-    world.migrate().await?;
+    let world = world(&format!("messages{place}")).await?;
     let wechat = FakeWechat::start().await?;
     add_people(&world, apart(0, &json!(7)), &case["people"]).await?;
     for rule in case["rules"].as_array().into_iter().flatten() {
@@ -119,23 +118,23 @@ async fn run(place: usize, case: &Value) -> Result<()> {
         answer(&world, &wechat, event)?;
     }
     let alerter = world.alerter(&wechat).start().await?;
-    let all_told = case["told"].as_array().context("no messages")?;
+    let expected = case["told"].as_array().context("no messages")?;
     let mut count = 0;
     for (place, record) in records(&world, 0, case)?.into_iter().enumerate() {
         kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &[record]).await?;
         let at = &case["readings"][place]["timestamp"];
-        count += all_told.iter().filter(|told| told["at"] == *at).count();
+        count += expected.iter().filter(|one| one["at"] == *at).count();
         eventually(SOON, &format!("{count} messages"), || async {
             Ok((wechat.delivered() >= count as u64).then_some(()))
         })
         .await?;
     }
-    judged(&world).await?;
+    evaluated(&world).await?;
     let messages = wechat.messages();
-    let alike = messages.len() == all_told.len()
-        && messages.iter().zip(all_told).all(|(message, told)| says(case, message, told));
+    let alike = messages.len() == expected.len()
+        && messages.iter().zip(expected).all(|(message, one)| says(case, message, one));
     ensure!(alike, "{}: {messages:#?}", case["name"]);
-    let alerts = all_told.iter().map(|told| all(&told["what"]).len()).sum::<usize>() as i64;
+    let alerts = expected.iter().map(|one| all(&one["what"]).len()).sum::<usize>() as i64;
     eventually(SOON, "every row of the outbox is sent", || async {
         let sent = world.database.count("t_alert_outbox WHERE state = 'sent'").await?;
         ensure!(sent == alerts, "{sent} rows, not {alerts}");
@@ -155,8 +154,7 @@ async fn run(place: usize, case: &Value) -> Result<()> {
         })
         .await?;
     }
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
 use super::form::{SOON, add_account, add_address, add_rule, apart, file, records, tells};
+use crate::support::{finish, world};
 
 /// Returns the examples with or without rules of the template tenant: those rules would affect
 /// other examples.
@@ -43,22 +44,23 @@ fn further_cases() -> Vec<Value> {
         };
         rates.iter().enumerate().map(reading).collect::<Vec<_>>()
     };
-    let told = |to: &str, notify: bool| json!({"to": to, "notify": notify});
+    let transition = |to: &str, notify: bool| json!({"to": to, "notify": notify});
     vec![
         json!({
             "name": "a_value_far_from_the_usual",
             "rules": rule(json!({"threshold_max": null, "deviation_percentage": 20})),
             "readings": readings(&[80, 80, 80, 80, 80, 80, 80, 80, 80, 80, 97, 81], 10),
-            "transitions": [told("opened", true), told("resolved", true)],
+            "transitions": [transition("opened", true), transition("resolved", true)],
         }),
         json!({
-            "name": "flapping_is_told_once_and_then_no_more",
+            "name": "flapping_is_notified_once_and_then_no_more",
             "rules": rule(json!({"flap_openings": 3})),
             "readings": readings(&[110, 90, 110, 90, 110, 90, 110, 90], 10),
             "transitions": [
-                told("opened", true), told("resolved", true), told("opened", true),
-                told("resolved", true), told("opened", true), told("resolved", false),
-                told("opened", false), told("resolved", false),
+                transition("opened", true), transition("resolved", true),
+                transition("opened", true), transition("resolved", true),
+                transition("opened", true), transition("resolved", false),
+                transition("opened", false), transition("resolved", false),
             ],
         }),
         json!({
@@ -68,8 +70,8 @@ fn further_cases() -> Vec<Value> {
             ]})),
             "readings": readings(&[110, 110, 110, 110, 110, 90], 60),
             "transitions": [
-                told("opened", true), told("escalated", true), told("escalated", true),
-                told("resolved", true),
+                transition("opened", true), transition("escalated", true),
+                transition("escalated", true), transition("resolved", true),
             ],
         }),
     ]
@@ -110,17 +112,17 @@ fn matches(mut events: Vec<String>, transitions: &[&str]) -> bool {
 }
 
 async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()> {
-    let mut told: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
+    let mut leading_texts: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
     let mut opened: BTreeMap<String, i64> = BTreeMap::new();
     for (place, case) in cases.iter().enumerate() {
         let tenant = apart(place, &json!(7));
-        told.insert(tenant, leading(case));
+        leading_texts.insert(tenant, leading(case));
         for transition in case["transitions"].as_array().into_iter().flatten() {
             let is_opening = transition["to"] == "opened";
             *opened.entry(world.device(place)).or_default() += i64::from(is_opening);
         }
     }
-    let count = told.values().map(Vec::len).sum::<usize>();
+    let count = leading_texts.values().map(Vec::len).sum::<usize>();
     eventually(SOON, &format!("{count} messages"), || async {
         ensure!(wechat.delivered() >= count as u64, "{} came", wechat.delivered());
         Ok((world.alerter_lag().await? == 0).then_some(()))
@@ -132,7 +134,7 @@ async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()
         let tenant = apart(place, &json!(7));
         let received = messages.iter().filter(|message| message.touser == nurse(tenant));
         let received: Vec<_> = received.map(|message| message.fields[1].1.clone()).collect();
-        let expected = told.remove(&tenant).unwrap_or_default();
+        let expected = leading_texts.remove(&tenant).unwrap_or_default();
         let is_as_written = matches(received.clone(), &expected);
         ensure!(is_as_written, "{}: {received:?}, not {expected:?}", case["name"]);
         let device = world.device(place);
@@ -145,8 +147,7 @@ async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()
 }
 
 async fn run(name: &str, cases: &[Value]) -> Result<()> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     let wechat = FakeWechat::start().await?;
     let mut all = Vec::new();
     for (place, case) in cases.iter().enumerate() {
@@ -159,8 +160,7 @@ async fn run(name: &str, cases: &[Value]) -> Result<()> {
     let alerter = world.alerter(&wechat).start().await?;
     kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &all).await?;
     check(&world, &wechat, cases).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

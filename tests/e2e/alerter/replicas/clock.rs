@@ -1,5 +1,5 @@
 //! The clock of an alerter jumps by an hour, and is set right later: what is owed and what waits is
-//! notified once, and nobody is missed.
+//! notified once, and nobody is missed. The clock of a gateway is ahead: no alert is late for it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use crate::alerter::no_data::device_in;
-use crate::support::{SOON, delivered, measure, report};
+use crate::support::{SOON, delivered, finish, measure, now, operators_get, report, rows};
 
 /// The length of a jump, in seconds.
 const HOUR: i64 = 3_600;
@@ -22,8 +22,14 @@ const HOUR: i64 = 3_600;
 /// The age of a reading that is late, in seconds.
 const LATE: i64 = 2_400;
 
-/// The window of missing data, in seconds. It is shorter than a jump, and longer than a test.
-const WINDOW: i64 = 900;
+/// The window of missing data. It is shorter than a jump, and longer than a test.
+const WINDOW: Duration = Duration::from_secs(900);
+
+/// A window of missing data that ends within a test.
+const SHORT_WINDOW: Duration = Duration::from_secs(6);
+
+/// How far the clock of a gateway is ahead, in seconds: longer than a test. Kafka allows an hour.
+const GATEWAY_AHEAD: i64 = 600;
 
 /// How far two times may differ that mean the same, in seconds.
 const SAME: f64 = 600.0;
@@ -33,10 +39,6 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Three breaches, which open an episode.
 const BREACH: [i32; 3] = [130, 131, 132];
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 /// Lets a device send readings without end.
 async fn keep_sending(gateway: &Service, device: &str) -> Result<Infallible> {
@@ -62,12 +64,7 @@ impl Here {
         let world = World::shared(name).await?.with_partitions(2);
         world.migrate().await?;
         platform::seed(&world, &[HEART_RATE_HIGH]).await?;
-        let absence = format!(
-            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-             severity_level, notification_type) VALUES ('silent', 'NO_DATA', {WINDOW}, 'major', \
-             'wechat')"
-        );
-        world.database.execute(&absence).await?;
+        platform::add_absence_rule(&world, WINDOW).await?;
         let wechat = FakeWechat::start().await?;
         let clock = MovedClock::create(&world.logs.join("clock")).await?;
         let alerter = clock.of(world.alerter(&wechat));
@@ -89,16 +86,6 @@ impl Here {
         .await
     }
 
-    /// Waits until a table has this many rows.
-    async fn rows(&self, table: &str, count: i64) -> Result<()> {
-        eventually(SOON, &format!("{count} rows in {table}"), || async {
-            let found = self.world.database.count(table).await?;
-            ensure!(found == count, "there are {found}");
-            Ok(Some(()))
-        })
-        .await
-    }
-
     /// Moves the clock while one notification is owed and another waits, opens an alert by the wrong
     /// clock, sets the clock right, and ends all alerts.
     async fn jump(&self, seconds: i64) -> Result<()> {
@@ -106,17 +93,17 @@ impl Here {
         let busy = self.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
         measure(&self.gateway, owed, now() - LATE, &BREACH).await?;
         measure(&self.gateway, waiting, now() - 60, &BREACH).await?;
-        self.rows("t_alert_info", 2).await?;
-        self.rows("t_alert_outbox", 1).await?;
+        rows(&self.world, "t_alert_info", 2).await?;
+        rows(&self.world, "t_alert_outbox", 1).await?;
 
         self.set_clock(seconds).await?;
-        self.rows("t_alert_outbox", 2).await?;
+        rows(&self.world, "t_alert_outbox", 2).await?;
         busy.end();
         let due = "UPDATE t_alert_outbox SET next_attempt_at = 0 WHERE state = 'pending'";
         self.world.database.execute(due).await?;
         delivered(&self.wechat, 2).await?;
         measure(&self.gateway, third, now() - 60, &BREACH).await?;
-        self.rows("t_alert_info", 3).await?;
+        rows(&self.world, "t_alert_info", 3).await?;
 
         self.set_clock(0).await?;
         delivered(&self.wechat, 3).await?;
@@ -126,8 +113,8 @@ impl Here {
         delivered(&self.wechat, 6).await
     }
 
-    /// Ensures that each device had one alert, of which both the beginning and the end were told
-    /// once, and ends the services.
+    /// Ensures that each device had one alert, of which both the beginning and the end were
+    /// notified once, and ends the services.
     async fn end(self) -> Result<()> {
         let alerts = self.world.database.count("t_alert_info").await?;
         ensure!(alerts == 3, "{alerts} alerts of three devices");
@@ -139,9 +126,7 @@ impl Here {
             ensure!(ends == [false, true], "{texts:?}");
         }
         ensure!(messages.len() == 6, "{messages:#?}");
-        ensure!(self.gateway.terminate().await?.success(), "the gateway failed");
-        ensure!(self.alerter.terminate().await?.success(), "the alerter failed");
-        self.world.finish().await
+        finish(self.world, [self.gateway, self.alerter]).await
     }
 }
 
@@ -164,4 +149,31 @@ async fn a_clock_that_jumps_an_hour_ahead_forgets_repeats_and_misses_nobody() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_an_hour_back_forgets_repeats_and_misses_nobody() -> Result<()> {
     jump("back", -HOUR).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_clock_is_ahead_delays_no_alert_about_a_missing_device() -> Result<()> {
+    let world = World::shared("gatewayclock").await?.with_partitions(1);
+    world.migrate().await?;
+    platform::seed(&world, &[]).await?;
+    platform::add_absence_rule(&world, SHORT_WINDOW).await?;
+    let wechat = FakeWechat::start().await?;
+    let clock = MovedClock::create(&world.logs.join("clock")).await?;
+    clock.set(GATEWAY_AHEAD)?;
+    let (gateway, ahead, alerter) = tokio::try_join!(
+        world.gateway().start(),
+        clock.of(world.gateway()).start(),
+        world.alerter(&wechat).start()
+    )?;
+    let (silent, other) = (world.device(1), world.device(2));
+    report(&gateway, &silent, now(), json!({ "heart_rate": 70 })).await?;
+    report(&ahead, &other, now(), json!({ "heart_rate": 70 })).await?;
+    operators_get(&alerter, "gateway_clock", SOON).await?;
+    tokio::select! {
+        ended = keep_sending(&gateway, &other) => match ended? {},
+        missed = delivered(&wechat, 1) => missed?,
+    }
+    let text = wechat.messages()[0].text();
+    ensure!(text.contains(&silent) && text.contains("设备失联"), "{text}");
+    finish(world, [gateway, ahead, alerter]).await
 }

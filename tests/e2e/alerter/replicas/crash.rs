@@ -17,6 +17,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
+use crate::support::{finish, world};
+
 /// The longest that the last evaluation and notification may take.
 const SOON: Duration = Duration::from_secs(900);
 
@@ -135,7 +137,7 @@ async fn distinct(world: &World, query: &str) -> Result<BTreeSet<String>> {
 /// notifications of one reading share messages depends on what still waited, so what each of them
 /// says is compared in its row.
 async fn outcome(world: &World, wechat: &FakeWechat) -> Result<Outcome> {
-    eventually(SOON, "everything is judged and told", || async {
+    eventually(SOON, "everything is evaluated and notified", || async {
         let lag = world.alerter_lag().await?;
         let waiting = "t_alert_outbox WHERE state IN ('pending', 'in_digest')";
         let waiting = world.database.count(waiting).await?;
@@ -161,8 +163,7 @@ async fn outcome(world: &World, wechat: &FakeWechat) -> Result<Outcome> {
 
 /// Returns the outcome of an undisturbed run.
 async fn undisturbed(name: &str, size: &Size) -> Result<Outcome> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
+    let world = world(name).await?;
     seed(&world).await?;
     let wechat = FakeWechat::start().await?;
     let alerter = alerter(&world, &wechat).start().await?;
@@ -170,8 +171,7 @@ async fn undisturbed(name: &str, size: &Size) -> Result<Outcome> {
     let outcome = outcome(&world, &wechat).await?;
     let count = outcome.notifications.len();
     ensure!(count > size.devices * size.readings / 4, "only {count} notifications");
-    alerter.terminate().await?;
-    world.finish().await?;
+    finish(world, [alerter]).await?;
     Ok(outcome)
 }
 
@@ -188,11 +188,10 @@ fn ensure_alike(found: &Outcome, expected: &Outcome) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells() -> Result<()> {
+async fn an_alerter_killed_again_and_again_notifies_as_an_undisturbed_one() -> Result<()> {
     let size = Size::from_environment();
     let expected = undisturbed("calm", &size).await?;
-    let world = World::shared("killed").await?;
-    world.migrate().await?;
+    let world = world("killed").await?;
     seed(&world).await?;
     let wechat = FakeWechat::start().await?;
     let all = stream(&world, &size);
@@ -211,12 +210,11 @@ async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells()
     let alerter = member().start().await?;
     let found = outcome(&world, &wechat).await?;
     ensure_alike(&found, &expected)?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerters_that_come_go_die_and_freeze_tell_nobody_anything_twice() -> Result<()> {
+async fn alerters_that_come_go_die_and_freeze_notify_nobody_twice() -> Result<()> {
     let size = Size::from_environment();
     let expected = undisturbed("steady", &size).await?;
     let world = World::shared("shared").await?.with_partitions(8);

@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use ljwx_tests::fakes::wechat::{Effect, Endpoint, FakeWechat, Fault, Moment, NURSE};
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
-use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use super::rerouted::{self, inbox, outbox};
+use super::rerouted::{self, outbox};
+use crate::alerter::inbox;
 use crate::alerter::people::reach;
 use crate::alerter::sender::{add, row};
-use crate::support::{SOON, delivered, report};
+use crate::support::{alerting, delivered, finish, report, rows};
 
 /// Returns a world with a critical rule on heart rate above 120, and a minor one of these values.
 async fn world(name: &str, sign: &str, min: &str, max: &str) -> Result<(World, FakeWechat)> {
@@ -38,25 +38,14 @@ async fn measure(
     report(gateway, &world.device(1), jiff::Timestamp::now().as_second() - ago, vitals).await
 }
 
-/// Waits until a table has this many rows.
-async fn rows(world: &World, table: &str, count: i64) -> Result<()> {
-    eventually(SOON, &format!("{count} rows in {table}"), || async {
-        let found = world.database.count(table).await?;
-        ensure!(found == count, "{found} are");
-        Ok(Some(()))
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_of_one_reading_are_one_message_and_stay_two_alerts() -> Result<()> {
     let (world, wechat) = world("onereading", "blood_oxygen", "90", "NULL").await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (150, 85)).await?;
-    let told = inbox(&wechat, NURSE, 1).await?;
+    let texts = inbox(&wechat, NURSE, 1).await?;
     let shown = format!("{} · 心率过高 150 等2条 · 严重 · ", world.device(1));
-    ensure!(told[0].starts_with(&shown), "{told:?}");
+    ensure!(texts[0].starts_with(&shown), "{texts:?}");
     rows(&world, "t_alert_info WHERE alert_status = 'NOTIFIED'", 2).await?;
     rows(&world, "t_alert_action_log WHERE result = 'success'", 2).await?;
     rows(&world, "t_alert_outbox WHERE state = 'sent' AND digest_id IS NOT NULL", 1).await?;
@@ -65,51 +54,43 @@ async fn alerts_of_one_reading_are_one_message_and_stay_two_alerts() -> Result<(
     measure(&world, &gateway, 45, (80, 85)).await?;
     inbox(&wechat, NURSE, 2).await?;
     measure(&world, &gateway, 30, (80, 97)).await?;
-    let told = inbox(&wechat, NURSE, 3).await?;
-    ensure!(told[1].contains("已恢复 心率 80 · ") && told[2].contains("血氧"), "{told:?}");
+    let texts = inbox(&wechat, NURSE, 3).await?;
+    ensure!(texts[1].contains("已恢复 心率 80 · ") && texts[2].contains("血氧"), "{texts:?}");
     let nurse = format!("openid:{NURSE}");
     outbox(&world, &[(nurse.as_str(), "sent"); 4]).await?;
     ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_opening_leads_before_the_end_of_a_worse_alert_and_is_as_urgent() -> Result<()> {
     let (world, wechat) = world("openingleads", "blood_oxygen", "90", "NULL").await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (150, 97)).await?;
     inbox(&wechat, NURSE, 1).await?;
     measure(&world, &gateway, 45, (80, 85)).await?;
-    let told = inbox(&wechat, NURSE, 2).await?;
-    ensure!(told[1].contains("血氧过低 85 等2条 · 低级"), "{told:?}");
+    let texts = inbox(&wechat, NURSE, 2).await?;
+    ensure!(texts[1].contains("血氧过低 85 等2条 · 低级"), "{texts:?}");
     rows(&world, "t_alert_outbox WHERE state = 'sent' AND severity = 5", 3).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_down_is_one_message() -> Result<()> {
     let (world, wechat) = world("stepdown", "heart_rate", "NULL", "110").await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (130, 97)).await?;
     inbox(&wechat, NURSE, 1).await?;
     // The critical alert ends, and the minor one, which was inhibited, goes on.
     measure(&world, &gateway, 45, (115, 97)).await?;
-    let told = inbox(&wechat, NURSE, 2).await?;
-    ensure!(!told[0].contains("等") && told[1].contains("等2条"), "{told:?}");
+    let texts = inbox(&wechat, NURSE, 2).await?;
+    ensure!(!texts[0].contains("等") && texts[1].contains("等2条"), "{texts:?}");
     measure(&world, &gateway, 30, (80, 97)).await?;
     inbox(&wechat, NURSE, 3).await?;
     let nurse = format!("openid:{NURSE}");
     outbox(&world, &[(nurse.as_str(), "sent"); 4]).await?;
     ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,18 +100,15 @@ async fn in_wecom_each_alert_has_a_line_also_if_the_message_is_sent_again() -> R
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     // The message arrives, and the alerter cannot know.
     wechat.inject(Fault::on(Endpoint::Send, Effect::Cut(Moment::After)).times(1));
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (150, 85)).await?;
     outbox(&world, &[("wecom:desk", "sent"); 2]).await?;
-    let told = inbox(&wechat, "desk", 1).await?;
-    let lines: Vec<_> = told[0].lines().collect();
+    let texts = inbox(&wechat, "desk", 1).await?;
+    let lines: Vec<_> = texts[0].lines().collect();
     let (first, last) = ("【严重】心率过高 150 (>120)", "【低级】血氧过低 85 (＜90)");
-    ensure!(lines.len() == 5 && (lines[0], lines[4]) == (first, last), "{told:?}");
+    ensure!(lines.len() == 5 && (lines[0], lines[4]) == (first, last), "{texts:?}");
     ensure!(wechat.sends() == 2, "{} sends", wechat.sends());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,8 +116,7 @@ async fn a_message_whose_sender_dies_is_received_once_and_settles_both_alerts() 
     let (world, wechat) = world("deadsender", "blood_oxygen", "90", "NULL").await?;
     let hang = Fault::on(Endpoint::Send, Effect::Hang(Moment::After)).times(1);
     let hang = wechat.inject(hang);
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (150, 85)).await?;
     delivered(&wechat, 1).await?;
     alerter.kill().await?;
@@ -151,9 +128,7 @@ async fn a_message_whose_sender_dies_is_received_once_and_settles_both_alerts() 
     rows(&world, "t_alert_info WHERE alert_status = 'NOTIFIED'", 2).await?;
     inbox(&wechat, NURSE, 1).await?;
     ensure!(wechat.sends() == 2, "{} sends", wechat.sends());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,20 +136,17 @@ async fn of_a_refused_message_each_alert_goes_to_others_by_itself() -> Result<()
     let (world, wechat) = world("refusedboth", "blood_oxygen", "90", "NULL").await?;
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     wechat.set(|settings| settings.not_following.extend([NURSE.to_owned()]));
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     measure(&world, &gateway, 60, (150, 85)).await?;
-    let told = inbox(&wechat, "desk", 2).await?;
+    let texts = inbox(&wechat, "desk", 2).await?;
     for sign in ["】心率", "】血氧"] {
-        let about = told.iter().filter(|text| text.contains(sign)).count();
-        ensure!(about == 1, "{about} messages about {sign}: {told:?}");
+        let about = texts.iter().filter(|text| text.contains(sign)).count();
+        ensure!(about == 1, "{about} messages about {sign}: {texts:?}");
     }
     let nurse = format!("openid:{NURSE}");
     let (refused, sent) = ((nurse.as_str(), "refused"), ("wecom:desk", "sent"));
     outbox(&world, &[refused, refused, sent, sent]).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,8 +173,7 @@ async fn what_a_leading_row_leaves_behind_goes_by_itself() -> Result<()> {
     let expected: Vec<_> = people.into_iter().zip(states).collect();
     outbox(&world, &expected).await?;
     ensure!(wechat.delivered() == 2, "{:#?}", wechat.messages());
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,12 +189,11 @@ async fn a_message_of_several_alerts_goes_into_a_digest_with_all_of_them() -> Re
         world.database.execute(sql).await?;
     }
     let alerter = world.alerter(&wechat).start().await?;
-    let told = inbox(&wechat, "o1", 1).await?;
-    ensure!(told[0].contains("汇总 3条"), "{told:?}");
+    let texts = inbox(&wechat, "o1", 1).await?;
+    ensure!(texts[0].contains("汇总 3条"), "{texts:?}");
     outbox(&world, &[("openid:o1", "sent"); 4]).await?;
     rows(&world, "t_alert_outbox WHERE digest_id IS NOT NULL", 3).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,12 +215,11 @@ async fn what_is_folded_does_not_overtake_what_was_taken_out_of_another_message(
         world.database.execute(sql).await?;
     }
     let alerter = world.alerter(&wechat).start().await?;
-    let told = inbox(&wechat, "o1", 3).await?;
-    let place = |device: &str| told.iter().position(|text| text.contains(device));
-    ensure!(place("D2").is_some() && place("D2") < place("D4"), "{told:?}");
+    let texts = inbox(&wechat, "o1", 3).await?;
+    let place = |device: &str| texts.iter().position(|text| text.contains(device));
+    ensure!(place("D2").is_some() && place("D2") < place("D4"), "{texts:?}");
     rows(&world, "t_alert_outbox WHERE digest_id IS NULL", 4).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,6 +247,5 @@ async fn a_digest_leaves_an_account_only_if_one_of_its_rows_can() -> Result<()> 
         ("wecom:w5", "sent"),
     ];
     outbox(&world, &expected).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }

@@ -9,10 +9,11 @@ use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use super::rerouted::{CACHED, PAUSE, SOON, add, breach, inbox, outbox, recover, users, world};
+use super::rerouted::{CACHED, PAUSE, SOON, add, breach, outbox, recover, users, world};
+use crate::alerter::inbox;
 use crate::alerter::people::reach;
 use crate::alerter::sender::NOW_MS;
-use crate::support::measure;
+use crate::support::{alerting, finish, measure};
 
 /// Breaks the tenant's official account.
 const BREAK: &str =
@@ -55,17 +56,15 @@ async fn an_opening_that_is_added_late_still_comes_before_its_rise() -> Result<(
         "SELECT transition FROM t_alert_outbox WHERE episode_key LIKE '%0' ORDER BY finished_at";
     let order = world.database.rows(order).await?;
     ensure!(order[0] == [Some("opened".to_owned())], "{order:?}");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_that_is_over_when_its_opening_is_refused_is_told_to_nobody() -> Result<()> {
+async fn an_alert_that_is_over_when_its_opening_is_refused_notifies_nobody() -> Result<()> {
     let (world, wechat) = world("refusedover").await?;
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     let busy = wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)).of(&world.app_id()));
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&gateway, &world.device(1)).await?;
     let nurse = format!("openid:{NURSE}");
     outbox(&world, &[(&nurse, "pending")]).await?;
@@ -75,21 +74,18 @@ async fn an_alert_that_is_over_when_its_opening_is_refused_is_told_to_nobody() -
     busy.end();
     outbox(&world, &[(&nurse, "refused"), (&nurse, "dropped")]).await?;
     ensure!(wechat.delivered() == 0, "{:#?}", wechat.messages());
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_refused_first_is_told_once_the_address_is_added_again() -> Result<()> {
+async fn who_refused_first_is_notified_once_the_address_is_added_again() -> Result<()> {
     let (world, wechat) = world("addedagain").await?;
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     wechat.set(|settings| {
         settings.not_following.extend([NURSE.to_owned()]);
         settings.members = Some(HashSet::new());
     });
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&gateway, &world.device(1)).await?;
     let nurse = format!("openid:{NURSE}");
     outbox(&world, &[(&nurse, "refused"), ("wecom:desk", "unrouted")]).await?;
@@ -100,16 +96,14 @@ async fn who_refused_first_is_told_once_the_address_is_added_again() -> Result<(
     world.database.execute(&again).await?;
     // The next attempt would be a minute away.
     let due = "UPDATE t_alert_outbox SET next_attempt_at = 0 WHERE state = 'unrouted'";
-    eventually(SOON, "the nurse is told", || async {
+    eventually(SOON, "the nurse is notified", || async {
         world.database.execute(due).await?;
         pass(PAUSE).await;
         Ok((wechat.delivered() == 1).then_some(()))
     })
     .await?;
     outbox(&world, &[(&nurse, "sent"), ("wecom:desk", "refused")]).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,12 +123,11 @@ async fn an_unrouted_notification_that_cannot_be_routed_again_delays_no_other() 
     let refused = [("openid:o5", "refused"); 2];
     let rest = [("openid:o5", "unrouted"), (&*nurse, "sent"), (&*nurse, "sent")];
     outbox(&world, &[&refused[..], &rest].concat()).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() -> Result<()> {
+async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_notified_of_nothing() -> Result<()> {
     let (world, wechat) = world("movedend").await?;
     users(&world, [0], 1).await?;
     world.database.execute(BREAK).await?;
@@ -143,13 +136,38 @@ async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() ->
     add_beside(&world, 0, (1, "resolved"), "openid:o0").await?;
     add_beside(&world, 1, (1, "resolved"), "wecom:v0").await?;
     let alerter = world.alerter(&wechat).start().await?;
-    let told = inbox(&wechat, "w0", 1).await?;
-    ensure!(told[0].contains("已恢复"), "{told:?}");
+    let texts = inbox(&wechat, "w0", 1).await?;
+    ensure!(texts[0].contains("已恢复"), "{texts:?}");
     let sent = ("openid:o0", "sent");
     let ends = [("openid:o0", "moved"), ("wecom:w0", "sent"), ("wecom:v0", "dropped")];
     outbox(&world, &[&[sent, sent][..], &ends].concat()).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_waits_for_its_beginning_at_another_address() -> Result<()> {
+    let (world, wechat) = world("waitingstart").await?;
+    users(&world, [5], 1).await?;
+    add(&world, &[(5, 4)]).await?;
+    add_beside(&world, 0, (1, "resolved"), "openid:o5").await?;
+    // Another replica has moved the beginning, and is sending it.
+    let begun = format!(
+        "UPDATE t_alert_outbox SET recipient = 'wecom:w5', lease_owner = 'other', \
+         lease_until = {NOW_MS} + 600000 WHERE transition_seq = 0"
+    );
+    world.database.execute(&begun).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let waits = "t_alert_outbox WHERE transition = 'resolved' AND last_error = 'earlier_waits'";
+    eventually(SOON, "the end waits", || async {
+        Ok((world.database.count(waits).await? == 1).then_some(()))
+    })
+    .await?;
+    world.database.execute("UPDATE t_alert_outbox SET lease_until = 0").await?;
+    inbox(&wechat, "w5", 1).await?;
+    let texts = inbox(&wechat, "o5", 1).await?;
+    ensure!(texts[0].contains("已恢复"), "{texts:?}");
+    outbox(&world, &[("wecom:w5", "sent"), ("openid:o5", "sent")]).await?;
+    finish(world, [alerter]).await
 }
 
 /// The message of the first alert has failed at the WeCom address of user 5.
@@ -179,8 +197,7 @@ async fn what_failed_at_the_other_account_waits_for_the_broken_one() -> Result<(
     world.database.execute(&fixed).await?;
     inbox(&wechat, "o5", 1).await?;
     inbox(&wechat, "p5", 1).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,8 +212,7 @@ async fn blocked_words_that_failed_at_the_other_account_fail() -> Result<()> {
     let first = [("openid:o5", "failed"), ("wecom:w5", "failed")];
     let second = [("openid:o5", "moved"), ("wecom:w5", "sent")];
     outbox(&world, &[first, second].concat()).await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,8 +230,7 @@ async fn more_notifications_than_one_statement_reads_leave_a_broken_account() ->
     })
     .await?;
     ensure!(wechat.sends_of(&world.app_id()) == 0, "a message was sent by the broken account");
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,44 +268,40 @@ const ESCALATE: &str =
     "UPDATE t_alert_rules SET escalation = '[{\"after_seconds\": 30, \"to\": \"critical\"}]'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_refused_a_rise_is_asked_no_more_and_the_end_goes_to_who_was_told() -> Result<()> {
+async fn who_refused_a_rise_is_asked_no_more_and_the_end_goes_to_who_was_notified() -> Result<()> {
     let (world, wechat) = world("refusedrise").await?;
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     world.database.execute(ESCALATE).await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&gateway, &world.device(1)).await?;
     inbox(&wechat, NURSE, 1).await?;
     wechat.set(|settings| settings.not_following.extend([NURSE.to_owned()]));
     let now = || jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now(), &[133]).await?;
-    let told = inbox(&wechat, "desk", 1).await?;
-    ensure!(told[0].contains("升级"), "{told:?}");
+    let texts = inbox(&wechat, "desk", 1).await?;
+    ensure!(texts[0].contains("升级"), "{texts:?}");
     measure(&gateway, &world.device(1), now() + 1, &[80]).await?;
     inbox(&wechat, "desk", 2).await?;
     let nurse = format!("openid:{NURSE}");
     let nurses = [(nurse.as_str(), "sent"), (nurse.as_str(), "refused")];
     outbox(&world, &[&nurses[..], &[("wecom:desk", "sent"); 2]].concat()).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rise_that_reaches_nobody_new_is_told_at_once_to_who_was_told_and_later_to_others_alone()
+async fn a_rise_that_reaches_nobody_new_goes_at_once_to_who_was_notified_and_later_to_others_alone()
 -> Result<()> {
     let (world, wechat) = world("owedrise").await?;
     world.database.execute(ESCALATE).await?;
-    let (gateway, alerter) =
-        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (gateway, alerter) = alerting(&world, &wechat).await?;
     breach(&gateway, &world.device(1)).await?;
     inbox(&wechat, NURSE, 1).await?;
     world.database.execute("DELETE FROM t_alert_recipient_address").await?;
     pass(CACHED).await;
     let now = || jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now(), &[133]).await?;
-    let told = inbox(&wechat, NURSE, 2).await?;
-    ensure!(told[1].contains("升级"), "{told:?}");
+    let texts = inbox(&wechat, NURSE, 2).await?;
+    ensure!(texts[1].contains("升级"), "{texts:?}");
 
     reach(&world, TENANT, 0, "wecom", "desk").await?;
     eventually(SOON, "the next breach notifies the desk", || async {
@@ -299,12 +310,10 @@ async fn a_rise_that_reaches_nobody_new_is_told_at_once_to_who_was_told_and_late
         Ok((!wechat.inbox("desk").is_empty()).then_some(()))
     })
     .await?;
-    let told = inbox(&wechat, "desk", 1).await?;
-    ensure!(told[0].contains("持续"), "{told:?}");
+    let texts = inbox(&wechat, "desk", 1).await?;
+    ensure!(texts[0].contains("持续"), "{texts:?}");
     let nurse = format!("openid:{NURSE}");
     let sent = (nurse.as_str(), "sent");
     outbox(&world, &[sent, sent, ("wecom:desk", "sent")]).await?;
-    gateway.terminate().await?;
-    alerter.terminate().await?;
-    world.finish().await
+    finish(world, [gateway, alerter]).await
 }

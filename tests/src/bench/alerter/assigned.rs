@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::run::{alerter, watched};
 use super::steady_load::{Progress, RATE, beside};
-use super::workload::{HEART_RATE, PARTITIONS, add_absence_rule, send_each};
+use super::workload::{HEART_RATE, PARTITIONS, send_each};
 use crate::bench::table::Table;
 use crate::bench::usage;
+use crate::fakes::platform;
 use crate::fakes::wechat::FakeWechat;
 use crate::stack::process::Service;
 use crate::stack::world::World;
@@ -50,7 +51,7 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     println!("alerter: {DEVICES} devices assigned at once, beside {RATE} readings/s");
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
-    add_absence_rule(&world, WINDOW).await?;
+    platform::add_absence_rule(&world, WINDOW).await?;
     let wechat = FakeWechat::start().await?;
     let now = jiff::Timestamp::now().as_second();
     for turn in 0..READINGS_EACH {

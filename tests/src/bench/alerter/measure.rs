@@ -135,9 +135,9 @@ async fn save(
     let (database, date) = (series::database(&version), series::today());
     let Settings { readings, rounds, .. } = settings;
     let mut text = format!(
-        "# Judging into {database}, {date}\n\n{}\n\nserver: {version}\n\n{readings} readings in \
-         {PARTITIONS} partitions, fifty rules, 1 % of the readings in breach and told in the log; \
-         {rounds} rounds, medians\n\n{}",
+        "# Evaluating into {database}, {date}\n\n{}\n\nserver: {version}\n\n{readings} readings in \
+         {PARTITIONS} partitions, fifty rules, 1 % of the readings in breach and notified in the \
+         log; {rounds} rounds, medians\n\n{}",
         machine(),
         table.markdown()
     );

@@ -52,8 +52,8 @@ pub(super) async fn add_notifying_rule(world: &World) -> anyhow::Result<()> {
         .database
         .execute(
             "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_max, trend_duration, \
-             severity_level, alert_message, notification_type) VALUES ('told', 'heart_rate', 180, 1, \
-             'critical', '{device_sn} {value}', 'wechat')",
+             severity_level, alert_message, notification_type) VALUES ('notified', 'heart_rate', \
+             180, 1, 'critical', '{device_sn} {value}', 'wechat')",
         )
         .await
 }

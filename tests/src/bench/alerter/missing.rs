@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::run::{alerter, owned};
 use super::steady_load::{Progress, RATE, beside};
-use super::workload::{HEART_RATE, PARTITIONS, add_absence_rule, send_each};
+use super::workload::{HEART_RATE, PARTITIONS, send_each};
 use crate::bench::table::Table;
 use crate::fakes::platform;
 use crate::fakes::wechat::FakeWechat;
@@ -46,7 +46,7 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
     platform::seed(&world, &[]).await?;
-    add_absence_rule(&world, WINDOW).await?;
+    platform::add_absence_rule(&world, WINDOW).await?;
     let wechat = FakeWechat::start().await?;
     let alerter = alerter(&world, &wechat)?;
     owned(&world).await?;

@@ -2,7 +2,6 @@
 //! Filling the topic belongs to [`crate::bench::fill_topic`].
 
 use std::ops::Range;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -83,19 +82,6 @@ async fn add_rule(
             "INSERT INTO t_alert_rules (physical_sign, {columns}, rule_type, trend_duration, \
              severity_level, notification_type) VALUES ({values}, 'level-{level}', {trend}, \
              'major', 'log')"
-        ))
-        .await
-}
-
-/// Adds a rule that notifies if a device sends nothing for `window`.
-pub(super) async fn add_absence_rule(world: &World, window: Duration) -> anyhow::Result<()> {
-    let seconds = window.as_secs();
-    world
-        .database
-        .execute(&format!(
-            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
-             severity_level, notification_type) \
-             VALUES ('missing', 'NO_DATA', {seconds}, 'major', 'wechat')"
         ))
         .await
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use crate::accounting::history::{History, Told};
+use crate::accounting::history::{Answered, History};
 use crate::accounting::verdict::wall_time;
 use crate::bench::alerter::messages::{self, NOTIFYING_HEART_RATE};
 use crate::clients::http;
@@ -29,7 +29,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// A device, the time of its reading in epoch seconds, when its upload began by the fake WeChat's
 /// clock, and what the answer was.
-type Upload = (String, i64, Duration, Told);
+type Upload = (String, i64, Duration, Answered);
 
 /// The uploads, the last of which may be under way.
 pub(super) struct Breaches(JoinSet<Upload>);
@@ -57,7 +57,12 @@ impl Breaches {
             uploads.spawn(async move {
                 let answer = http::post(&url, body).await;
                 let acknowledged = answer.is_ok_and(|answer| answer.status == 200);
-                (device, at, sent, if acknowledged { Told::Acknowledged } else { Told::Unknown })
+                (
+                    device,
+                    at,
+                    sent,
+                    if acknowledged { Answered::Acknowledged } else { Answered::Unknown },
+                )
             });
         }
         tick.tick().await;
@@ -72,9 +77,9 @@ impl Breaches {
         wechat: &FakeWechat,
     ) -> anyhow::Result<(Vec<f64>, History)> {
         let (mut sent, mut history) = (HashMap::new(), History::default());
-        for (device, at, begun, told) in self.0.join_all().await {
-            history.note(&device, at, told);
-            if told == Told::Acknowledged {
+        for (device, at, begun, answered) in self.0.join_all().await {
+            history.note(&device, at, answered);
+            if answered == Answered::Acknowledged {
                 sent.insert(device, begun);
             }
         }

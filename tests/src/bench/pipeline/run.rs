@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::breaches::Breaches;
 use super::settings::{PARTITIONS, Settings};
-use crate::accounting::history::Told;
+use crate::accounting::history::Answered;
 use crate::accounting::verdict;
 use crate::bench::alerter::messages;
 use crate::bench::histogram::Buckets;
@@ -134,7 +134,7 @@ pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Res
     let first = Look::now(&world, &services, &fleet).await?;
     let breaches = Breaches::upload(&world, &services.gateway, &wechat, settings.duration).await;
     let last = Look::now(&world, &services, &fleet).await?;
-    let unjudged = world.alerter_lag().await? as f64 / settings.rate;
+    let alerter_lag = world.alerter_lag().await? as f64 / settings.rate;
     probes(&marker, series);
     let report = fleet.finish().await?;
     let (seconds, mut history) = breaches.finish(&world, &wechat).await?;
@@ -144,7 +144,7 @@ pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Res
     let verdict = verdict::of(&world, &history, SETTLED_WITHIN).await?;
     verdict.problems.iter().for_each(|problem| println!("  PROBLEM {problem}"));
     series.push("readings unaccounted for".into(), "", verdict.problems.len() as f64);
-    series.push("the alerter's lag at the end".into(), " s", unjudged);
+    series.push("the alerter's lag at the end".into(), " s", alerter_lag);
     flow(&first, &last, series)?;
     duplicates(&world, &report, series).await?;
     processors(&first, &last, series);
@@ -199,7 +199,7 @@ async fn duplicates(world: &World, report: &Report, series: &mut Series) -> anyh
     let ledger = world.database.ledger(&world.worker_group).await?;
     let stored: i64 = ledger.iter().map(|row| row.stored).sum();
     let merged: i64 = ledger.iter().map(|row| row.merged).sum();
-    let known = report.history.count(Told::Acknowledged) as i64;
+    let known = report.history.count(Answered::Acknowledged) as i64;
     let resent = (report.readings as i64 - known).max(0);
     let beyond = (merged - resent).max(0) as f64 / (stored + merged).max(1) as f64 * 100.0;
     series.push("duplicates beyond what the fleet re-sent".into(), " %", beyond);

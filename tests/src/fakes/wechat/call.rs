@@ -7,8 +7,10 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::fault::{Effect, Endpoint, Moment};
-use super::platform::{Platform, Shared, lock};
+use super::platform::{Platform, Shared};
+use super::settings::{Account, Kind};
 use crate::fakes::http_server::Connection;
+use crate::fakes::lock;
 use crate::stack::wait;
 
 /// The platform's answer, or the errcode of a failure.
@@ -48,6 +50,23 @@ pub(super) async fn through(
         }
         Effect::Page(status) => page(status),
         Effect::NoErrcode => without_errcode(),
+    }
+}
+
+/// Answers a send. `take` takes in the message of the account whose token the query has.
+pub(super) async fn send_through(
+    platform: &Shared,
+    connection: &Connection,
+    (kind, query): (Kind, &str),
+    take: impl FnOnce(&mut Platform, &Account) -> Said,
+) -> Response {
+    let admitted = lock(platform).admit(kind, query);
+    match admitted {
+        Ok(account) => {
+            let call = (Endpoint::Send, account.id.as_str());
+            through(platform, connection, call, |platform| take(platform, &account)).await
+        }
+        Err(code) => answer(Err(code)),
     }
 }
 

@@ -11,10 +11,11 @@ use axum::routing::{get, post};
 
 use super::fault::{Effect, Endpoint, Fault, Injected};
 use super::message::{Message, sameness};
-use super::platform::{Shared, lock};
+use super::platform::Shared;
 use super::settings::Settings;
 use super::{official, wecom};
 use crate::fakes::http_server::Server;
+use crate::fakes::lock;
 
 /// The running fake. It stops when dropped.
 #[derive(Debug)]

@@ -10,16 +10,17 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Said, answer, through};
+use super::call::{Said, answer, send_through, through};
 use super::fault::Endpoint;
 use super::limits::Limit;
 use super::message::{Message, SAME_WITHIN_OFFICIAL};
-use super::platform::{Platform, Shared, lock, parameter};
+use super::platform::{Platform, Shared, parameter};
 use super::recent::Key;
 use super::settings::{Account, Kind, Settings};
 use super::template;
 use super::token::Source;
 use crate::fakes::http_server::Connection;
+use crate::fakes::lock;
 
 /// Forced refreshes of one account: the time between two of them, and the number a day.
 const FORCED_APART: Limit = Limit { times: 1, within: Duration::from_secs(30) };
@@ -136,14 +137,11 @@ pub(super) async fn send(
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Response {
-    let admitted = lock(&platform).admit(Kind::Official, &query.unwrap_or_default());
-    match admitted {
-        Ok(account) => {
-            let call = (Endpoint::Send, account.id.as_str());
-            through(&platform, &connection, call, |platform| take(platform, &account, &body)).await
-        }
-        Err(code) => answer(Err(code)),
-    }
+    let query = query.unwrap_or_default();
+    send_through(&platform, &connection, (Kind::Official, &query), |platform, account| {
+        take(platform, account, &body)
+    })
+    .await
 }
 
 fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {

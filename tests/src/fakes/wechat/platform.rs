@@ -2,7 +2,7 @@
 //! received.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
@@ -33,10 +33,6 @@ pub(super) struct Platform {
 }
 
 pub(super) type Shared = Arc<Mutex<Platform>>;
-
-pub(super) fn lock(platform: &Shared) -> MutexGuard<'_, Platform> {
-    platform.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The number of calls of one kind.
 #[derive(Debug, Default)]

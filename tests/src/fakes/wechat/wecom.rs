@@ -8,14 +8,15 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::call::{Said, answer, through};
+use super::call::{Said, answer, send_through, through};
 use super::fault::Endpoint;
 use super::message::{Message, SAME_WITHIN_WECOM};
-use super::platform::{Platform, Shared, lock, parameter};
+use super::platform::{Platform, Shared, parameter};
 use super::recent::Key;
 use super::settings::{Account, Kind, Settings};
 use super::token::Source;
 use crate::fakes::http_server::Connection;
+use crate::fakes::lock;
 
 /// Longest time for which a request can ask for a duplicate check.
 const SAME_WITHIN_MAX: Duration = Duration::from_secs(4 * 3_600);
@@ -67,14 +68,11 @@ pub(super) async fn send(
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Response {
-    let admitted = lock(&platform).admit(Kind::Wecom, &query.unwrap_or_default());
-    match admitted {
-        Ok(account) => {
-            let call = (Endpoint::Send, account.id.as_str());
-            through(&platform, &connection, call, |platform| take(platform, &account, &body)).await
-        }
-        Err(code) => answer(Err(code)),
-    }
+    let query = query.unwrap_or_default();
+    send_through(&platform, &connection, (Kind::Wecom, &query), |platform, account| {
+        take(platform, account, &body)
+    })
+    .await
 }
 
 fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {

@@ -9,8 +9,8 @@ use ljwx_service::telemetry::TelemetryArgs;
 /// Longest name of a database, in characters.
 const DATABASE_CHARS_MAX: usize = 64;
 
-/// Rate of copies, in rows per second. At the least rate, the pause after a chunk is shorter than the
-/// time after which the server ends an idle session.
+/// Rate of copies and comparisons, in rows per second. At the least rate, the pause after a chunk is
+/// shorter than the time after which the server ends an idle session.
 const RATE_MIN: u32 = 100;
 const RATE_MAX: u32 = 1_000_000;
 
@@ -21,8 +21,8 @@ pub struct AdoptArgs {
     /// which the names of the old tables end with `_before`.
     #[arg(long, env = "ADOPT_FROM_DATABASE", global = true)]
     pub from_database: Option<String>,
-    /// Most rows that are copied per second. A busy server gets fewer: after each chunk, the copy rests
-    /// for a part of the time that the chunk took.
+    /// Most rows that are copied or compared per second. A busy server gets fewer: after each chunk, the
+    /// command rests for a part of the time that the chunk took.
     #[arg(long, env = "ADOPT_ROWS_PER_SECOND", default_value_t = 5_000, global = true)]
     pub rows_per_second: u32,
     /// The connection to MySQL.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use jiff::civil::{Date, DateTime};
 use ljwx_ledger::mysql::MySqlConnection;
 use ljwx_ledger::mysql::sql;
 use ljwx_reading::{DeviceSn, Reading, wall_text};
+use ljwx_service::text::print_found;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -18,7 +20,7 @@ use super::compare_report::{
     ComparisonReport, STORED_COLUMNS, StoredDocument, StoredRow, TableComparison, differences,
     document_differences, stored_columns,
 };
-use super::copy::is_same_table;
+use super::copy::{is_same_table, pause};
 use super::old_row::{Clock, DOCUMENT_COLUMNS, OldReading, OldRow, read_period, read_reading};
 use super::old_table::{self, BEFORE_FIRST};
 use super::plan::Plan;
@@ -53,14 +55,17 @@ pub async fn compare(config: &AdoptArgs, args: &CompareArgs) -> anyhow::Result<E
         connection: &mut connection,
         clock,
         sample: usize::from(args.sample),
+        rows_per_second: config.rows_per_second,
         report: ComparisonReport::default(),
     };
     for source in &plan.sources {
-        let is_only = plan.sources.iter().filter(|one| one.kind == source.kind).count() == 1;
+        let is_only = !source.kind.has_readings()
+            && plan.sources.iter().filter(|one| one.kind == source.kind).count() == 1
+            && old_table::is_unique(comparison.connection, &plan.from_database, source).await?;
         comparison.table(source, progress.get(&source.name), is_only).await?;
     }
     let report = comparison.report.conclude();
-    report.print(args.json, &mut io::stdout())?;
+    print_found(args.json, &report, &mut io::stdout(), ComparisonReport::print)?;
     Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -70,6 +75,7 @@ struct Comparison<'a> {
     clock: Clock<'a>,
     /// Part of the pages to compare, in percent.
     sample: usize,
+    rows_per_second: u32,
     report: ComparisonReport,
 }
 
@@ -93,7 +99,8 @@ impl Comparison<'_> {
         counts.behind = old_table::count_after(self.connection, source, copied_to).await?;
         let (mut after, mut page) = (BEFORE_FIRST, 0);
         while after < copied_to {
-            let end = old_table::page_end(self.connection, source, after).await?;
+            let (begun, before) = (Instant::now(), counts.compared);
+            let end = old_table::page_end(self.connection, source, after, None).await?;
             let Some(to) = end.map(|end| end.min(copied_to)) else { break };
             // Spread the pages of the sample evenly.
             if page * self.sample % 100 < self.sample {
@@ -110,6 +117,8 @@ impl Comparison<'_> {
                 }
             }
             (after, page) = (to, page + 1);
+            let read = (counts.compared - before) as usize;
+            tokio::time::sleep(pause(read, self.rows_per_second, begun.elapsed())).await;
         }
         self.report.tables.push(counts);
         Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, ensure};
 use ljwx_ledger::mysql::MySqlConnection;
-use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::errors::{self, LOCK_WAIT_TIMEOUT};
 use ljwx_service::backoff::Backoff;
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,18 @@ use tracing::{info, warn};
 use super::args::AdoptRunArgs;
 use super::old_table;
 use super::plan::{self, PLATFORM_TABLES, Plan};
+use super::progress::PROGRESS;
 use super::source::{BEFORE, FoundTable, path};
 
+/// The record of `worker migrate`.
+const MIGRATIONS: &str = "_sqlx_migrations";
+
+/// Starts of the names of this system's tables, beside [`PLATFORM_TABLES`].
+const OWN: [&str; 6] =
+    [MIGRATIONS, "adopt_", "ingest_", "redis_generation", "t_alert_", "t_user_health_data"];
+
 /// Tables that are moved last: they tell how far the adoption is.
-const LAST: [&str; 2] = ["adopt_progress", "_sqlx_migrations"];
+const LAST: [&str; 2] = [PROGRESS, MIGRATIONS];
 
 /// The table whose rows show that an alerter has run on the database of this system.
 const ALERTS: &str = "t_alert_info";
@@ -33,9 +41,6 @@ const TABLE_WAIT_SECONDS: u32 = 1;
 /// First and longest wait after a statement that did not get the tables.
 const BUSY_FIRST: Duration = Duration::from_secs(1);
 const BUSY_MAX: Duration = Duration::from_secs(20);
-
-/// The error of a statement that did not get the tables in time.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
 /// The tables to rename, from and to, quoted; and those of this system that stay in its database.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -71,10 +76,16 @@ impl Renames {
                 renames.pairs.push((path(&plan.database, name), to));
             } else if PLATFORM_TABLES.contains(&name) {
                 renames.left_behind.push(name.to_owned());
-            } else {
+            } else if OWN.iter().any(|start| name.starts_with(start)) {
                 problems.push(format!(
                     "{} has a table {name} too: this system was migrated there. Drop that table",
                     plan.from_database
+                ));
+            } else {
+                problems.push(format!(
+                    "{} has a table {name}, which the platform has too: replace this copy by a view of the \
+                     platform's",
+                    plan.database
                 ));
             }
         }
@@ -138,6 +149,8 @@ pub async fn cut_over(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let renames = check(connection, plan, args).await?;
+    // Printed first: a command that ends without an answer may have renamed the tables.
+    writeln!(io::stdout(), "\nkeep this statement, it is the way back:\n{};", renames.way_back())?;
     rename(connection, &renames.statement(), args.lock_timeout, stop).await?;
     info!(database = plan.from_database, "tables moved, cut-over done");
     print(plan, &renames, &mut io::stdout())?;
@@ -176,7 +189,14 @@ async fn rename(
                 let pause = tokio::time::sleep(backoff.next(rand::random()));
                 stop.run_until_cancelled(pause).await;
             }
-            Err(error) => bail!("nothing was renamed: {}", errors::message(&error)),
+            Err(error) if errors::number(&error).is_some() => {
+                bail!("nothing was renamed: {}", errors::message(&error))
+            }
+            Err(error) => bail!(
+                "{}: nobody knows whether the tables were renamed. `worker adopt plan` shows whether the \
+                 cut-over is done",
+                errors::message(&error)
+            ),
         }
     }
 }
@@ -194,7 +214,7 @@ fn print(plan: &Plan, renames: &Renames, out: &mut impl Write) -> io::Result<()>
         let left = renames.left_behind.join(", ");
         writeln!(out, "left in {database}, in favour of the platform's own: {left}")?;
     }
-    writeln!(out, "\nkeep this statement, it is the way back:\n{};", renames.way_back())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -276,11 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn every_table_of_the_migrations_is_known_as_one_of_this_system() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for created in text.split("CREATE TABLE IF NOT EXISTS ").skip(1) {
+                let name = created.split_whitespace().next().unwrap();
+                let known = OWN.iter().any(|start| name.starts_with(start));
+                assert!(known || PLATFORM_TABLES.contains(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn a_cut_over_that_would_meet_other_tables_is_refused() {
         let own = found(&["ingest_progress", "t_user_health_data"]);
-        let old = found(&["ingest_progress", "t_user_health_data", "t_user_health_data_before"]);
+        let put_aside = "t_user_health_data_before";
+        let old = found(&["ingest_progress", "t_user_health_data", put_aside]);
         let problems = Renames::of(&plan(), &own, &old).unwrap_err();
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("exists already") && problems[1].contains("was migrated"));
+
+        let own = found(&["users"]);
+        let old = found(&["_sqlx_migrations", "users", "t_user_health_data"]);
+        let problems = Renames::of(&plan(), &own, &old).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with("new has a table users"));
     }
 }

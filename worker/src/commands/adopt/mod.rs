@@ -24,6 +24,8 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use ljwx_service::lifecycle::interruptible;
+use ljwx_service::text::print_found;
 use tokio_util::sync::CancellationToken;
 
 pub use args::AdoptArgs;
@@ -41,20 +43,12 @@ pub async fn adopt(config: &AdoptArgs, stop: CancellationToken) -> anyhow::Resul
     }
 }
 
-/// Runs an action that only reads, until `stop`.
-async fn interruptible(
-    stop: &CancellationToken,
-    action: impl Future<Output = anyhow::Result<ExitCode>>,
-) -> anyhow::Result<ExitCode> {
-    stop.run_until_cancelled(action).await.context("interrupted")?
-}
-
 async fn show_plan(config: &AdoptArgs, args: &PrintArgs) -> anyhow::Result<ExitCode> {
     let pool = config.mysql.connect(&config.zone.zone)?;
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let from = config.from_database.as_deref();
     let plan = Plan::read(&mut connection, from, config.rows_per_second).await?;
-    plan.print(args.json, &mut io::stdout())?;
+    print_found(args.json, &plan, &mut io::stdout(), Plan::print)?;
     Ok(if plan.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -8,24 +8,27 @@ use sqlx::{AssertSqlSafe, FromRow};
 use super::source::path;
 use crate::mysql::main_table::MAIN_TABLE;
 
-/// An event that renames the main table.
+/// An event that renames the main table, or may do so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MonthlyEvent {
     pub name: String,
     /// Whether the event still runs.
     pub is_enabled: bool,
+    /// Whether the rename was found. Else the event calls a routine whose text the account may not read.
+    pub is_certain: bool,
 }
 
 /// A statement that the server keeps: an event, or a routine that an event may call.
 #[derive(Debug, Clone, FromRow)]
 struct KeptStatement {
     name: String,
+    /// Empty if the account may not read it.
     text: String,
     is_enabled: bool,
 }
 
-/// Returns the events of a database that rename the main table. An account without the EVENT privilege
-/// sees none.
+/// Returns the events of a database that rename the main table, and those that still run and may do so. An
+/// account without the EVENT privilege sees none.
 pub async fn events(
     connection: &mut MySqlConnection,
     database: &str,
@@ -48,19 +51,25 @@ pub async fn events(
     Ok(monthly(events, &routines))
 }
 
-/// Returns the events that rename the main table, by themselves or by a routine.
+/// Returns the events that rename the main table, by themselves or by a routine, or may do so.
 fn monthly(events: Vec<KeptStatement>, routines: &[KeptStatement]) -> Vec<MonthlyEvent> {
     let renames = |text: &str| {
         let text = text.to_lowercase();
         text.contains("rename") && text.contains(MAIN_TABLE)
     };
-    let calls = |event: &KeptStatement| {
-        routines.iter().any(|routine| event.text.contains(&routine.name) && renames(&routine.text))
+    let event = |event: KeptStatement| {
+        let text = event.text.to_lowercase();
+        let calls = |routine: &&KeptStatement| text.contains(&routine.name.to_lowercase());
+        let called: Vec<&KeptStatement> = routines.iter().filter(calls).collect();
+        let is_certain =
+            renames(&event.text) || called.iter().any(|routine| renames(&routine.text));
+        let read = called.iter().filter(|routine| !routine.text.is_empty()).count();
+        let words = text.split(|one: char| !one.is_alphanumeric() && one != '_');
+        let may_rename = event.is_enabled && words.filter(|word| *word == "call").count() > read;
+        let KeptStatement { name, is_enabled, .. } = event;
+        (is_certain || may_rename).then_some(MonthlyEvent { name, is_enabled, is_certain })
     };
-    let events = events.into_iter().filter(|event| renames(&event.text) || calls(event));
-    let event =
-        |event: KeptStatement| MonthlyEvent { name: event.name, is_enabled: event.is_enabled };
-    events.map(event).collect()
+    events.into_iter().filter_map(event).collect()
 }
 
 /// Switches an event off. The account of this session becomes its definer.
@@ -85,16 +94,20 @@ mod tests {
     #[test]
     fn the_event_that_renames_the_main_table_is_found_by_its_own_text_or_its_routine_s() {
         let rename = "RENAME TABLE t_user_health_data TO t_user_health_data_202511";
-        let routines = [kept("archive_month", rename), kept("purge", "DELETE FROM t_log")];
-        for (text, is_found) in [
-            (rename, true),
-            ("BEGIN CALL archive_month(); END", true),
-            ("CALL purge()", false),
-            ("DELETE FROM t_user_health_data WHERE is_deleted = 1", false),
-            ("RENAME TABLE t_log TO t_log_old", false),
+        let routines =
+            [kept("archive_month", rename), kept("purge", "DELETE FROM t_log"), kept("secret", "")];
+        for (text, is_certain) in [
+            (rename, Some(true)),
+            ("BEGIN CALL Archive_Month(); END", Some(true)),
+            ("CALL purge()", None),
+            ("CALL secret()", Some(false)),
+            ("begin call\nunseen(); end", Some(false)),
+            ("BEGIN CALL purge();CALL secret(); END", Some(false)),
+            ("DELETE FROM t_user_health_data WHERE is_deleted = 1", None),
+            ("RENAME TABLE t_log TO t_log_old", None),
         ] {
             let found = monthly(vec![kept("monthly", text)], &routines);
-            assert_eq!(!found.is_empty(), is_found, "{text}");
+            assert_eq!(found.first().map(|event| event.is_certain), is_certain, "{text}");
         }
     }
 }

@@ -158,7 +158,8 @@ impl OldRow {
         zone: &TimeZone,
         received_at: Timestamp,
     ) -> Result<(Reading, Vec<SetAside>), SetAside> {
-        let context = ParseContext { zone, received_at, index: 0, ids: Ids::default() };
+        let context =
+            ParseContext { zone, received_at, index: 0, ids: Ids::default(), id_warnings: &[] };
         let reading = Reading::parse(item, &context)
             .map_err(|rejection| self.set_aside(rejection.code.as_str()))?;
         let mut aside = Vec::new();

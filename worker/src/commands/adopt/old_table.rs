@@ -5,11 +5,14 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::old_row::OldRow;
-use super::source::Source;
+use super::source::{Source, TableKind};
 
 /// Rows of one page, which is also a chunk of the copy: its transaction delays a batch of a worker by some
 /// tens of milliseconds.
 pub const PAGE_ROWS: usize = 1_000;
+
+/// Rows of one page of a table of documents: each has up to four, and a page is held in memory.
+const PAGE_DOCUMENT_ROWS: usize = 100;
 
 /// Rows before the end of the last copy that are read again. A writer may have committed one of them after
 /// a row with a greater id.
@@ -25,17 +28,31 @@ const SESSIONS_MAX: usize = 5;
 pub const BEFORE_FIRST: i64 = -i64::MAX;
 
 /// Returns the greatest id of the page that begins after the id `after`; `None` behind the last row.
+/// `condition` leaves rows out.
 pub async fn page_end(
     connection: &mut MySqlConnection,
     source: &Source,
     after: i64,
+    condition: Option<&str>,
 ) -> Result<Option<i64>, sqlx::Error> {
+    let limit = if source.kind.has_readings() { PAGE_ROWS } else { PAGE_DOCUMENT_ROWS };
+    // Rows that are left out take no memory.
+    let looked_at = if condition.is_some() { PAGE_ROWS } else { limit };
     let query = format!(
         "SELECT CAST(MAX(id) AS SIGNED) FROM (SELECT id FROM {} WHERE id > ? ORDER BY id \
-         LIMIT {PAGE_ROWS}) AS page",
+         LIMIT {looked_at}) AS page",
         source.path
     );
-    sqlx::query_scalar(AssertSqlSafe(query)).bind(after).fetch_one(connection).await
+    let end: Option<i64> =
+        sqlx::query_scalar(AssertSqlSafe(query)).bind(after).fetch_one(&mut *connection).await?;
+    let (Some(end), Some(condition)) = (end, condition) else { return Ok(end) };
+    let query = format!(
+        "SELECT CAST(IF(COUNT(*) < {limit}, ?, MAX(id)) AS SIGNED) FROM (SELECT id FROM {} \
+         WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT {limit}) AS page",
+        source.path
+    );
+    let last = sqlx::query_scalar(AssertSqlSafe(query)).bind(end).bind(after).bind(end);
+    last.fetch_one(connection).await
 }
 
 /// Returns the rows after the id `after`, up to the id `to`, in the order of their ids. `condition` leaves
@@ -94,6 +111,11 @@ pub async fn overlap_start(
     source: &Source,
     copied_to: i64,
 ) -> Result<i64, sqlx::Error> {
+    // Nobody writes an archive any more, and a row of it that is copied again would replace a later one
+    // of another table.
+    if source.kind == TableKind::Archive {
+        return Ok(copied_to);
+    }
     let query = format!(
         "SELECT CAST(id AS SIGNED) FROM {} WHERE id <= ? ORDER BY id DESC LIMIT 1 OFFSET {OVERLAP_ROWS}",
         source.path
@@ -101,6 +123,25 @@ pub async fn overlap_start(
     let start: Option<i64> =
         sqlx::query_scalar(AssertSqlSafe(query)).bind(copied_to).fetch_optional(connection).await?;
     Ok(start.unwrap_or(BEFORE_FIRST))
+}
+
+/// Returns whether a table of documents has a key by which no two rows are of one device and period.
+pub async fn is_unique(
+    connection: &mut MySqlConnection,
+    database: &str,
+    source: &Source,
+) -> Result<bool, sqlx::Error> {
+    let keys: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT INDEX_NAME FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? GROUP BY INDEX_NAME \
+         HAVING MAX(NON_UNIQUE) = 0 AND SUM(COLUMN_NAME IN ('device_sn', ?)) = COUNT(*)) AS unique_keys",
+    )
+    .bind(database)
+    .bind(&source.table)
+    .bind(source.kind.time_column())
+    .fetch_one(connection)
+    .await?;
+    Ok(keys > 0)
 }
 
 /// Returns the number of rows after an id, at most [`COUNTED_MAX`].

@@ -11,8 +11,10 @@ use ljwx_service::text::{Align, table_of};
 use serde::Serialize;
 
 use super::monthly_job::{self, MonthlyEvent};
+use super::progress::PROGRESS;
 use super::screen::time_text;
 use super::source::{self, FoundColumn, FoundTable, Source, TableKind};
+use crate::mysql::main_table::MAIN_TABLE;
 
 /// Tables of the platform that stay where they are. `worker migrate` adds to them what this system needs.
 pub const PLATFORM_TABLES: [&str; 5] = [
@@ -39,7 +41,7 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Tables of the platform in the old database that stay where they are.
     pub staying: Vec<String>,
-    /// Events of MySQL that rename the main table.
+    /// Events of MySQL that rename the main table, or may do so.
     pub events: Vec<MonthlyEvent>,
     /// Estimates of the server.
     pub rows: i64,
@@ -60,7 +62,13 @@ impl Plan {
 
     /// Returns whether archives show a monthly job that is no event of MySQL.
     pub fn has_job_outside(&self) -> bool {
-        self.events.is_empty() && self.sources.iter().any(|one| one.kind == TableKind::Archive)
+        let is_event = self.events.iter().any(|event| event.is_certain);
+        !is_event && self.sources.iter().any(|one| one.kind == TableKind::Archive)
+    }
+
+    /// Returns the events that rename the main table and still run.
+    pub fn events_to_switch_off(&self) -> impl Iterator<Item = &MonthlyEvent> {
+        self.events.iter().filter(|event| event.is_certain && event.is_enabled)
     }
 
     /// Reads the plan. `from` names the old database; `None`: the database of this system.
@@ -76,11 +84,17 @@ impl Plan {
             .context("MySQL does not answer")?;
         let from_database = from.unwrap_or(&database).to_owned();
         let own_tables = tables(connection, &database).await?;
+        let found = tables(connection, &from_database).await?;
+        let is_migrated = own_tables.contains_key(PROGRESS);
         ensure!(
-            own_tables.contains_key("adopt_progress"),
+            is_migrated || !found.contains_key(PROGRESS),
+            "the tables of this system are in {from_database}, so the cut-over is done: let MYSQL_URL name \
+             that database"
+        );
+        ensure!(
+            is_migrated,
             "{database} has no tables of this system, or old ones: run `worker migrate` first"
         );
-        let found = tables(connection, &from_database).await?;
         ensure!(
             !found.is_empty(),
             "the account sees no table in {from_database}: check --from-database, and the rights of \
@@ -104,6 +118,12 @@ impl Plan {
         };
         let triggers = triggers(connection, &plan.from_database).await?;
         plan.notes = plan.notes_with(&triggers);
+        for view in views(connection, &plan.from_database).await? {
+            plan.notes.push(format!(
+                "view {view} reads tables that the cut-over replaces: let it read {MAIN_TABLE} alone then, \
+                 which has the rows of the archives, and no column that is not copied"
+            ));
+        }
         Ok(plan)
     }
 
@@ -121,6 +141,13 @@ impl Plan {
                  does. Stop it before the cut-over; until then a copy notices that it has run, and goes on"
                     .to_owned(),
             );
+        }
+        for MonthlyEvent { name, .. } in self.events.iter().filter(|event| !event.is_certain) {
+            notes.push(format!(
+                "event {name} calls a routine whose text the account may not read. If the routine renames \
+                 {MAIN_TABLE}, run ALTER EVENT {} DISABLE as an administrator",
+                source::path(&self.from_database, name)
+            ));
         }
         for Source { table, collations, left_out, engine, .. } in &self.sources {
             let folds_case = collations.iter().any(|name| name.ends_with("_ci"));
@@ -148,7 +175,7 @@ impl Plan {
 
     /// Returns the steps of `run`, in words.
     fn steps(&self) -> Vec<String> {
-        let on = self.events.iter().filter(|event| event.is_enabled);
+        let on = self.events_to_switch_off();
         let mut steps: Vec<String> =
             on.map(|event| format!("switch off event {}", event.name)).collect();
         steps.extend(
@@ -167,11 +194,7 @@ impl Plan {
     }
 
     /// Prints the plan.
-    pub fn print(&self, json: bool, out: &mut impl Write) -> io::Result<()> {
-        if json {
-            serde_json::to_writer_pretty(&mut *out, self)?;
-            return writeln!(out);
-        }
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "from {} to {}\n", self.from_database, self.database)?;
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         rows.extend(self.sources.iter().map(|source| {
@@ -293,4 +316,18 @@ async fn triggers(
     .fetch_all(connection)
     .await?;
     Ok(triggers.into_iter().map(|(name, table)| format!("{name} on {table}")).collect())
+}
+
+/// Returns the views on tables of readings. An account without the SHOW VIEW privilege sees none.
+async fn views(
+    connection: &mut MySqlConnection,
+    database: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT CAST(TABLE_NAME AS CHAR) FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? \
+         AND VIEW_DEFINITION LIKE '%t\\_user\\_health\\_data%' ORDER BY TABLE_NAME",
+    )
+    .bind(database)
+    .fetch_all(connection)
+    .await
 }

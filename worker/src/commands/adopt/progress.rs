@@ -2,16 +2,23 @@
 //! transaction of each chunk.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::Context;
 use ljwx_ledger::mysql::MySqlConnection;
-use ljwx_service::text::{Align, table_of};
+use ljwx_ledger::mysql::removal::ROWS_MAX;
+use ljwx_service::text::{Align, print_found, table_of};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::screen::time_text;
 use super::source::Source;
+
+/// The table of the progress. It stands where the tables of this system are.
+pub const PROGRESS: &str = "adopt_progress";
+
+/// The name of the lock of a run. Names of locks are the server's, and a server may have several databases.
+pub const LOCK: &str = "CONCAT('ljwx_adopt_', LEFT(SHA2(DATABASE(), 256), 40))";
 
 /// Names of the columns of the printed table.
 const PRINTED: [&str; 6] = ["table", "state", "rows", "of about", "rows/s", "left"];
@@ -65,9 +72,10 @@ impl Progress {
         (self.rows_total - self.row_count).max(0)
     }
 
-    fn state(&self) -> &'static str {
+    fn state(&self, is_at_work: bool) -> &'static str {
         match (self.under_way, &self.passed_at) {
-            (true, _) => "copying",
+            (true, _) if is_at_work => "copying",
+            (true, _) => "stopped",
             (false, Some(_)) => "copied",
             (false, None) => "waiting",
         }
@@ -157,9 +165,15 @@ pub async fn finish(connection: &mut MySqlConnection, name: &str) -> Result<(), 
 /// Forgets the progress of tables and what was set aside of them: they are copied from the first row.
 pub async fn forget(connection: &mut MySqlConnection, names: &[&str]) -> Result<(), sqlx::Error> {
     for name in names {
-        for table in ["adopt_set_aside", "adopt_progress"] {
-            let statement = format!("DELETE FROM {table} WHERE source_table = ?");
-            sqlx::query(AssertSqlSafe(statement)).bind(name).execute(&mut *connection).await?;
+        // If the process is killed in between, a table without progress is forgotten again.
+        for table in [PROGRESS, "adopt_set_aside"] {
+            let statement = format!("DELETE FROM {table} WHERE source_table = ? LIMIT {ROWS_MAX}");
+            loop {
+                let delete = sqlx::query(AssertSqlSafe(statement.clone())).bind(name);
+                if delete.execute(&mut *connection).await?.rows_affected() < ROWS_MAX {
+                    break;
+                }
+            }
         }
     }
     Ok(())
@@ -189,6 +203,12 @@ pub async fn set_aside(
     .await
 }
 
+/// Returns whether a run is at work.
+async fn is_at_work(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let query = format!("SELECT IS_USED_LOCK({LOCK}) IS NOT NULL");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await
+}
+
 /// Prints how far the copies are: a table, or one JSON document.
 pub async fn print(
     connection: &mut MySqlConnection,
@@ -196,16 +216,17 @@ pub async fn print(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let all = read_all(connection).await?;
+    let is_at_work = is_at_work(connection).await?;
     let tables = all.into_values().map(|progress| {
         let (rows_left, rate) = (progress.rows_left(), progress.rate);
-        let seconds_left = (rate > 0.0).then(|| rows_left as f64 / rate);
-        TableStatus { state: progress.state(), rows_left, seconds_left, progress }
+        let seconds_left = (is_at_work && rate > 0.0).then(|| rows_left as f64 / rate);
+        TableStatus { state: progress.state(is_at_work), rows_left, seconds_left, progress }
     });
     let status = Status { tables: tables.collect(), set_aside: set_aside(connection).await? };
-    if json {
-        serde_json::to_writer_pretty(&mut *out, &status)?;
-        return Ok(writeln!(out)?);
-    }
+    Ok(print_found(json, &status, out, print_tables)?)
+}
+
+fn print_tables(status: &Status, out: &mut impl Write) -> io::Result<()> {
     let mut rows = vec![PRINTED.map(str::to_owned)];
     rows.extend(status.tables.iter().map(|table| {
         let progress = &table.progress;

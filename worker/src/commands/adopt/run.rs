@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use ljwx_ledger::mysql::MySqlConnection;
-use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::errors::{self, Remedy};
 use sqlx::AssertSqlSafe;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -15,14 +15,12 @@ use tracing::{info, warn};
 use super::args::{AdoptArgs, AdoptRunArgs};
 use super::copy::{Copier, CopyEnd, is_same_table};
 use super::plan::Plan;
-use super::{cut_over, monthly_job, progress};
+use super::progress::{self, LOCK};
+use super::{cut_over, monthly_job};
 
 /// Longest wait, in seconds, for the lock that keeps two runs apart: the server may need a moment to notice
 /// that a run was killed.
 const LOCK_SECONDS: i64 = 10;
-
-/// The name of the lock. Names of locks are the server's, and a server may have several databases.
-const LOCK: &str = "CONCAT('ljwx_adopt_', LEFT(SHA2(DATABASE(), 256), 40))";
 
 /// How often a run begins anew because the monthly job has replaced a table.
 const REPLACED_MAX: u32 = 5;
@@ -31,7 +29,8 @@ const REPLACED_MAX: u32 = 5;
 const REPLACED_WAIT: Duration = Duration::from_secs(2);
 
 /// What a run that has ended early says.
-const AGAIN: &str = "run the same command again, it continues where it has stopped";
+const AGAIN: &str =
+    "run the same command again, without --again: it continues where it has stopped";
 
 /// Adopts the old tables.
 pub async fn run(
@@ -95,7 +94,7 @@ async fn lock(connection: &mut MySqlConnection) -> anyhow::Result<()> {
 }
 
 async fn switch_off_job(connection: &mut MySqlConnection, plan: &Plan) -> anyhow::Result<()> {
-    for event in plan.events.iter().filter(|event| event.is_enabled) {
+    for event in plan.events_to_switch_off() {
         let (database, name) = (&plan.from_database, &event.name);
         monthly_job::switch_off(connection, database, event).await.with_context(|| {
             // MySQL lets only accounts with SYSTEM_USER change an event of such an account.
@@ -141,8 +140,14 @@ async fn copy_all(
 /// Says what to do after an error.
 fn stopped(error: sqlx::Error) -> anyhow::Error {
     let message = errors::message(&error);
-    if errors::refuses_writes(&error) {
-        return anyhow!("{message}: make room on the server, or let it take writes. Then {AGAIN}");
-    }
-    anyhow!("{message}: {AGAIN}")
+    let first = if errors::refuses_writes(&error) {
+        "make room on the server, or let it take writes. Then "
+    } else if errors::lacks_right(&error) {
+        "give the account the rights of ljwx_adopt in deploy/grants.sql. Then "
+    } else if errors::remedy(&error) == Remedy::Schema {
+        "`worker adopt plan` and `worker migrate` name what is missing. Then "
+    } else {
+        ""
+    };
+    anyhow!("{message}: {first}{AGAIN}")
 }

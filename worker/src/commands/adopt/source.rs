@@ -131,7 +131,7 @@ fn recognised(table: &str, is_own: bool) -> Option<(TableKind, &str)> {
     };
     let name = match table.strip_suffix(BEFORE) {
         Some(name) if is_own => name,
-        None if !is_own || month(table) => table,
+        None if !is_own || month(table) || [DAILY[1], WEEKLY[1]].contains(&table) => table,
         _ => return None,
     };
     let kind = match name {
@@ -200,9 +200,14 @@ pub fn problems(sources: &[Source], columns: &[FoundColumn]) -> Vec<String> {
             columns.iter().find(|column| column.table_name == *table && column.name == name)
         };
         if !of_table("id").is_some_and(|id| id.leads_key) {
+            // A table that was made by CREATE TABLE … AS SELECT has the column without a key.
+            let added = if source.has("id") {
+                "PRIMARY KEY (id), and DROP PRIMARY KEY in the same statement if it has another one"
+            } else {
+                "COLUMN id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST"
+            };
             problems.push(format!(
-                "{table} has no primary key that begins with id: ALTER TABLE {table} ADD COLUMN id BIGINT \
-                 NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST;"
+                "{table} has no primary key that begins with id: ALTER TABLE {table} ADD {added}"
             ));
         }
         for name in ["device_sn", kind.time_column()] {
@@ -267,7 +272,11 @@ mod tests {
             ("t_user_health_data_20250", None, None),
             ("t_user_health_data_expired_p202501_1764480000", None, None),
             ("t_user_health_data_daily", Some((Daily, "t_user_health_data_daily")), None),
-            ("t_health_data_slow_weekly", Some((Weekly, "t_health_data_slow_weekly")), None),
+            (
+                "t_health_data_slow_weekly",
+                Some((Weekly, "t_health_data_slow_weekly")),
+                Some((Weekly, "t_health_data_slow_weekly")),
+            ),
             ("sys_user", None, None),
         ] {
             assert_eq!(recognised(table, false), other, "{table}");
@@ -298,10 +307,15 @@ mod tests {
             of_main.iter().filter(|column| column.name != name).cloned().collect::<Vec<_>>()
         };
         let ours = [of_main.clone(), vec![column(MAIN_TABLE, OURS)]].concat();
+        let keyless: Vec<FoundColumn> = of_main
+            .iter()
+            .map(|column| FoundColumn { leads_key: false, ..column.clone() })
+            .collect();
         let view = FoundTable { engine: None, ..found(MAIN_TABLE) };
         for (table, columns, named) in [
             (main(), ours, "the monthly job has renamed it"),
-            (main(), without("id"), "no primary key that begins with id"),
+            (main(), without("id"), "ADD COLUMN id BIGINT"),
+            (main(), keyless, "ADD PRIMARY KEY (id)"),
             (main(), without("timestamp"), "has no column timestamp"),
             ((MAIN_TABLE.to_owned(), view), of_main.clone(), "is a view"),
             (("sys_user".to_owned(), found("sys_user")), of_main.clone(), "check --from-database"),

@@ -2,7 +2,6 @@
 //! and a remedy.
 
 use ljwx_ledger::ledger::LedgerRow;
-use ljwx_service::kafka::topic_reader::TopicWatermarks;
 
 use super::evidence::Evidence;
 use super::finding::{Finding, FindingLevel, Findings};
@@ -33,7 +32,7 @@ pub fn check_evidence(evidence: &Evidence) -> Vec<Finding> {
         equation(entry, &mut findings);
         processed(entry, &mut findings);
         if evidence.other_topic.is_none() {
-            positions(entry, evidence.readings.as_ref(), &mut findings);
+            positions(entry, evidence, &mut findings);
         }
         letters(entry, evidence, &mut findings);
     }
@@ -97,10 +96,12 @@ fn processed(entry: &LedgerRow, findings: &mut Findings) {
     }
 }
 
-fn positions(entry: &LedgerRow, ends: Option<&TopicWatermarks>, findings: &mut Findings) {
-    let Some(ends) = ends.and_then(|ends| ends.get(&entry.partition)) else {
+fn positions(entry: &LedgerRow, evidence: &Evidence, findings: &mut Findings) {
+    let ends = evidence.readings.as_ref().and_then(|ends| ends.get(&entry.partition));
+    let Some(ends) = ends else {
+        let former = is_of_former_topic(entry, evidence);
         findings.add(
-            FindingLevel::Failure,
+            if former { FindingLevel::Note } else { FindingLevel::Failure },
             "no_such_partition",
             entry.partition,
             "the topic has no such partition".into(),
@@ -130,16 +131,25 @@ fn positions(entry: &LedgerRow, ends: Option<&TopicWatermarks>, findings: &mut F
     }
 }
 
+/// Whether only a former topic had the partition: the present one was accepted with fewer.
+fn is_of_former_topic(entry: &LedgerRow, evidence: &Evidence) -> bool {
+    let mut gaps = evidence.mysql.gaps.iter();
+    evidence.readings.is_some()
+        && gaps.any(|gap| gap.partition == entry.partition && gap.base == entry.next_offset)
+}
+
 /// Compares exactly while nothing was rewound. A rewind counts dead letters again, so after it only
 /// bounds hold. A purged dead letter may be one whose reading was stored after all, so it raises
-/// the upper bound only.
+/// the upper bound only. The row of such a reading may be gone with its month or by an erasure, so
+/// rows that are gone lower the lower bound.
 fn letters(entry: &LedgerRow, evidence: &Evidence, findings: &mut Findings) {
     let letters = &evidence.dead_letters;
     let (partition, counted) = (entry.partition, entry.dead_lettered);
     let passed = letters.count(partition, &(entry.first_offset..entry.next_offset));
     let rewound = entry.rewound.max(0);
     let wide = entry.first_offset - rewound..entry.next_offset + rewound;
-    let least = passed.counted - passed.stored;
+    let rows_gone = evidence.mysql.gone.get(&i64::from(partition)).copied().unwrap_or_default();
+    let least = passed.counted - passed.stored - rows_gone.deliveries;
     let known = passed.counted + passed.purged;
     // If the known letters explain the count, no letter that the ledger counts has expired.
     let gone = letters.expired.contains(&partition) || lost_with_kafka(entry, evidence);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use anyhow::ensure;
 use ljwx_reading::wall_text;
 use ljwx_reading::wire;
-use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
+use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks, whole};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::snapshot::StoredIdentity;
@@ -57,8 +57,7 @@ impl DeadLetterIndex {
             expired: ends.iter().filter(|(_, ends)| ends.low > 0).map(|(p, _)| *p).collect(),
             ..Self::default()
         };
-        let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
-        reader.read(topic, &stretches.collect(), |message| {
+        reader.read(topic, &whole(ends), |message| {
             letters.records += 1;
             if let Some(source) = source(message, source_topic) {
                 ensure!(

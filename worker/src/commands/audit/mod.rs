@@ -23,9 +23,9 @@ use anyhow::Context;
 use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::kafka::topic_reader::{TopicReader, whole};
+use ljwx_service::text::print_found;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 pub use args::AuditArgs;
 
@@ -43,13 +43,10 @@ pub(crate) const EXIT_FAILURE: u8 = 1;
 pub const EXIT_UNKNOWN: u8 = 3;
 
 /// Audits a group and prints the report. The exit code is the result.
-pub async fn audit(config: &AuditArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let work = tokio::time::timeout(config.timeout, report(config));
-    let report = tokio::select! {
-        report = work => report.context("not judged within --timeout")??,
-        () = stop.cancelled() => anyhow::bail!("interrupted"),
-    };
-    print::print(&report, config.json, &mut std::io::stdout())?;
+pub async fn audit(config: &AuditArgs) -> anyhow::Result<ExitCode> {
+    let report = tokio::time::timeout(config.timeout, report(config)).await;
+    let report = report.context("not judged within --timeout")??;
+    print_found(config.json, &report, &mut std::io::stdout(), print::print)?;
     Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
 }
 
@@ -85,8 +82,8 @@ fn query_kafka(
     // Watermarks of another topic cannot be compared with this ledger.
     let readings = if other_topic.is_none() { reader.ends(topic)? } else { None };
     let other_topic = other_topic.map(|error| error.to_string());
-    let stretches = readings.iter().flatten().map(|(at, ends)| (*at, ends.low..ends.high));
-    let record_ends = reader.record_ends(topic, &stretches.collect())?;
+    let ranges = readings.as_ref().map(whole).unwrap_or_default();
+    let record_ends = reader.record_ends(topic, &ranges)?;
     let letters_topic = config.kafka.dead_letter_topic(group);
     let ends = reader.ends(&letters_topic)?;
     let mut letters = DeadLetterIndex::read(&reader, &letters_topic, ends.as_ref(), topic)?;

@@ -1,8 +1,8 @@
-//! Prints the report to standard output: a table for people, or one JSON document.
+//! Prints the report for people: a table, and the findings.
 
 use std::io::{self, Write};
 
-use ljwx_service::text::table;
+use ljwx_service::text::{Align, table_of};
 
 use super::finding::FindingLevel;
 use super::reading_search::ReadingSearch;
@@ -28,18 +28,14 @@ const COLUMNS: [&str; 15] = [
 ];
 
 /// Prints the report.
-pub fn print(report: &AuditReport, json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
-        return writeln!(out);
-    }
+pub fn print(report: &AuditReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "group {} on {}\n", report.group, report.topic)?;
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     for line in &report.partitions {
         rows.push(cells(&line.entry.partition.to_string(), line));
     }
     rows.push(cells("total", &report.totals));
-    table(&rows, out)?;
+    table_of([Align::Right; COLUMNS.len()], &rows, out)?;
     let rejects = report.reject_records.map_or("no topic".into(), |count| count.to_string());
     writeln!(out, "\ndead-letter records {}, rejects {rejects}", report.dead_letter_records)?;
     if let Some(search) = &report.readings {

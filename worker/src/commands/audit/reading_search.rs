@@ -2,11 +2,10 @@
 //! a row or a dead letter.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::TimeArg;
-use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::kafka::topic_reader::{OffsetRanges, TopicReader};
 use rdkafka::message::Message;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -64,10 +63,10 @@ impl ReadingSearch {
         pool: &MySqlPool,
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
-        let stretches = stretches(config, evidence, reader)?;
+        let ranges = ranges(config, evidence, reader)?;
         let mut search = Self { erased: evidence.mysql.erased.deliveries, ..Self::default() };
         let mut waiting: Vec<(SourceOffset, Option<StoredIdentity>)> = Vec::new();
-        reader.read(&config.kafka.readings_topic, &stretches, |message| {
+        reader.read(&config.kafka.readings_topic, &ranges, |message| {
             let identity = dead_letters::identity(message);
             if let Some(device) = &config.device {
                 let own = identity.as_ref().map_or_else(
@@ -153,14 +152,14 @@ impl ReadingSearch {
 
 /// Returns the offsets that the ledger has passed, as far as the topic still has them and the
 /// settings include them.
-fn stretches(
+fn ranges(
     config: &AuditArgs,
     evidence: &Evidence,
     reader: &TopicReader,
-) -> anyhow::Result<BTreeMap<i32, Range<i64>>> {
+) -> anyhow::Result<OffsetRanges> {
     let topic = &config.kafka.readings_topic;
     let zone = &config.zone.zone;
-    let Some(ends) = &evidence.readings else { return Ok(BTreeMap::new()) };
+    let Some(ends) = &evidence.readings else { return Ok(OffsetRanges::new()) };
     let at = |when: Option<TimeArg>| {
         when.map(|when| reader.at_time(topic, ends, when.at_ms(zone))).transpose()
     };
@@ -168,14 +167,14 @@ fn stretches(
     let bound = |times: &Option<BTreeMap<i32, i64>>, partition: i32| {
         times.as_ref().and_then(|times| times.get(&partition).copied())
     };
-    let stretches = evidence.mysql.ledger.values().filter_map(|entry| {
+    let ranges = evidence.mysql.ledger.values().filter_map(|entry| {
         let partition = entry.partition;
         let low = ends.get(&partition)?.low.max(entry.first_offset);
         let start = bound(&from, partition).unwrap_or(low).max(low);
         let end = bound(&to, partition).unwrap_or(entry.next_offset).min(entry.next_offset);
         Some((partition, start..end))
     });
-    Ok(stretches.collect())
+    Ok(ranges.collect())
 }
 
 #[cfg(test)]

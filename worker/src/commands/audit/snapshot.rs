@@ -50,6 +50,8 @@ pub struct Snapshot {
     /// Rows whose id lies in a partition of a ledger. All counts include dropped months and erased
     /// rows.
     pub rows: BTreeMap<i32, RowCount>,
+    /// Rows of dropped months and erased rows, by the buckets of `main_table`.
+    pub gone: BTreeMap<i64, RowCount>,
     /// Totals of the erased rows.
     pub erased: ErasedTotals,
     /// Rows with id 0: of another writer, except for the first record of partition 0.
@@ -128,10 +130,14 @@ async fn read(
             snapshot.rows.insert(partition, rows);
         }
     }
-    let (id_zero, outside) =
+    let (mut id_zero, outside) =
         others(connection, partitions).await.context("cannot count the rows")?;
+    snapshot.gone = row_count::dropped_rows(connection).await.context("cannot count the rows")?;
+    id_zero += snapshot.gone.get(&main_table::ID_ZERO).copied().unwrap_or_default();
     snapshot.id_zero = id_zero;
-    snapshot.others = outside || snapshot.rows.values().any(|count| count.others > 0);
+    snapshot.others = outside
+        || snapshot.gone.keys().any(|bucket| *bucket < main_table::ID_ZERO)
+        || snapshot.rows.values().any(|count| count.others > 0);
     Ok(snapshot)
 }
 
@@ -164,7 +170,7 @@ async fn others(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let mut id_zero = RowCount { rows, deliveries, others: 0 };
+    let id_zero = RowCount { rows, deliveries, others: 0 };
     let mut others = false;
     for (condition, bound) in [("id >= ?", row::source(partitions, 0)), ("id < ?", 0)] {
         let query = format!(
@@ -175,12 +181,6 @@ async fn others(
             .fetch_optional(&mut *connection)
             .await?;
         others |= found.is_some();
-    }
-    for (bucket, dropped) in row_count::dropped_rows(connection).await? {
-        if bucket == main_table::ID_ZERO {
-            id_zero += dropped;
-        }
-        others |= bucket < main_table::ID_ZERO;
     }
     Ok((id_zero, others))
 }

@@ -2,6 +2,7 @@
 
 use ljwx_ledger::ledger::LedgerRow;
 use ljwx_service::kafka::topic_reader::Watermarks;
+use ljwx_service::text::print_found;
 
 use super::checks::check_evidence;
 use super::evidence::Evidence;
@@ -76,6 +77,24 @@ fn the_ledger_is_held_against_itself_and_the_topic() {
         |e| e.readings.as_mut().unwrap().retain(|p, _| *p != 1),
         &[("no_such_partition", FAILURE)],
     );
+    // The topic was recreated without the partition.
+    let anew = |e: &mut Evidence, base| {
+        e.mysql.gaps.push(TopicGap { partition: 1, base, ..TopicGap::default() });
+        e.readings.as_mut().unwrap().retain(|p, _| *p != 1);
+    };
+    check(|e| anew(e, 15), &[("no_such_partition", NOTE), ("topic_made_anew", NOTE)]);
+    check(|e| anew(e, 14), &[("no_such_partition", FAILURE), ("topic_made_anew", NOTE)]);
+    check(
+        |e| {
+            anew(e, 15);
+            e.readings = None;
+        },
+        &[
+            ("no_such_partition", FAILURE),
+            ("no_such_partition", FAILURE),
+            ("topic_made_anew", NOTE),
+        ],
+    );
     check(
         |e| e.readings.as_mut().unwrap().extend([(2, Watermarks { low: 0, high: 4 })]),
         &[("unclaimed", NOTE)],
@@ -111,6 +130,14 @@ fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
             e.dead_letters.stored.insert((1, 8));
         },
         &[("letters_stored", NOTE)],
+    );
+    // As before, and the row was erased.
+    check(
+        |e| {
+            e.dead_letters.found.insert((1, 8), None);
+            e.mysql.gone.insert(1, row_count(1, 1));
+        },
+        &[],
     );
     check(
         |e| {
@@ -209,13 +236,33 @@ fn rows_are_held_against_the_counts() {
 }
 
 #[test]
+fn deliveries_of_moved_devices_cancel_each_other_out_and_a_finding_names_the_partitions() {
+    // Two deliveries of partition 1 have merged into the row of partition 0.
+    let moved = |e: &mut Evidence| {
+        e.mysql.id_zero.deliveries += 2;
+        e.mysql.rows.insert(1, row_count(6, 7));
+    };
+    check(moved, &[]);
+    let mut evidence = healthy();
+    moved(&mut evidence);
+    evidence.mysql.rows.insert(1, row_count(6, 6));
+    let findings = check_evidence(&evidence);
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.code, finding.partition), ("deliveries", None));
+    assert_eq!(
+        finding.message,
+        "11 deliveries counted, 10 found in rows (partition 0: +2, partition 1: -3)"
+    );
+}
+
+#[test]
 fn the_report_reads_the_same_as_table_and_as_json() {
     let mut evidence = healthy();
     entry(&mut evidence).stored += 1;
     let report = AuditReport::new("worker", "health.readings", &evidence, Some(4), None);
     assert!(!report.holds);
     let mut table = Vec::new();
-    super::print::print(&report, false, &mut table).unwrap();
+    super::print::print(&report, &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
     assert!(
         table.contains("FAILURE equation partition 1: 10 offsets passed, 11 explained"),
@@ -228,7 +275,7 @@ fn the_report_reads_the_same_as_table_and_as_json() {
         ["total", "5", "22", "5", "17", "9", "3", "1", "0", "0", "13", "-1", "5", "1", "8"];
     assert_eq!(cells, expected);
     let mut json = Vec::new();
-    super::print::print(&report, true, &mut json).unwrap();
+    print_found(true, &report, &mut json, super::print::print).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json["partitions"][1]["difference"], -1);
     assert_eq!(json["totals"]["lag"], 5);

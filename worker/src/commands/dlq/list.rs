@@ -1,10 +1,7 @@
 //! `worker dlq list` and `show`: print the records that the filter accepts.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use jiff::Timestamp;
-use ljwx_service::kafka::topic_reader::TopicWatermarks;
+use ljwx_service::kafka::topic_reader::{OffsetRanges, whole};
 
 use super::args::{DlqAction, DlqArgs};
 use super::record::KeptRecord;
@@ -19,8 +16,11 @@ pub fn list_or_show(config: &DlqArgs) -> anyhow::Result<()> {
     let (reader, topic, ends) = open(config)?;
     let mut shown = 0;
     if let DlqAction::Show { partition, offset } = &config.action {
-        let stretch = BTreeMap::from([(*partition, *offset..offset + 1)]);
-        reader.read(&topic, &stretch, |message| {
+        // Behind the end, Kafka has no such offset, and the reader would begin with the first record.
+        let is_there = ends.get(partition).is_some_and(|ends| *offset < ends.high);
+        anyhow::ensure!(is_there, "{topic} holds no record {partition}/{offset}");
+        let single = OffsetRanges::from([(*partition, *offset..offset + 1)]);
+        reader.read(&topic, &single, |message| {
             show(&KeptRecord::of(message));
             shown += 1;
             Ok(())
@@ -30,7 +30,9 @@ pub fn list_or_show(config: &DlqArgs) -> anyhow::Result<()> {
     }
     let limit = if let DlqAction::List { limit } = &config.action { *limit } else { 0 };
     let mut found = 0;
-    reader.read(&topic, &all(&ends), |message| {
+    // A dead letter keeps its reading's time, so times do not rise along a partition. The filter has
+    // to check every record.
+    reader.read(&topic, &whole(&ends), |message| {
         let record = KeptRecord::of(message);
         if config.accepts(&record) {
             found += 1;
@@ -45,12 +47,6 @@ pub fn list_or_show(config: &DlqArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the ranges of the whole topic. A dead letter keeps its reading's time, so times do not
-/// rise along a partition. The filter has to check every record.
-fn all(ends: &TopicWatermarks) -> BTreeMap<i32, Range<i64>> {
-    ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect()
-}
-
 fn line(record: &KeptRecord) -> String {
     let at = Timestamp::from_millisecond(record.timestamp_ms)
         .map_or_else(|_| "?".into(), |at| at.to_string());
@@ -63,7 +59,7 @@ fn line(record: &KeptRecord) -> String {
         record.class(),
         record.replays(),
         size.as_deref().unwrap_or(NULL),
-        record.header("dlq.error.message").or_else(|| record.header("message")).unwrap_or_default()
+        record.message()
     )
 }
 

@@ -1,13 +1,10 @@
 //! `worker dlq purge`: deletes old records. Dead letters are recorded in MySQL before Kafka deletes
 //! them, so a purge that stops in between loses nothing and can be repeated.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use anyhow::Context;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::kafka::topic_reader::{OffsetRanges, TopicReader};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
@@ -18,15 +15,12 @@ use super::topic::open;
 use crate::dead_letter::source::{SourceOffset, source};
 use crate::mysql::purged_letters;
 
-/// The records to delete, by partition.
-type Cut = BTreeMap<i32, Range<i64>>;
-
 /// Deletes the records before `--to`, or prints their number.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(config: &DlqArgs, settings: &PurgeArgs) -> anyhow::Result<()> {
     let own = config.clone();
     let (topic, cut) = tokio::task::spawn_blocking(move || find(&own)).await??;
-    let records: i64 = cut.values().map(|stretch| stretch.end - stretch.start).sum();
+    let records: i64 = cut.values().map(|range| range.end - range.start).sum();
     if !settings.execute {
         println!("{records} record(s) of {topic} would be deleted; --execute deletes them");
         return Ok(());
@@ -45,7 +39,7 @@ pub async fn run(config: &DlqArgs, settings: &PurgeArgs) -> anyhow::Result<()> {
 }
 
 /// Returns the topic and its records before `--to`. Blocks.
-fn find(config: &DlqArgs) -> anyhow::Result<(String, Cut)> {
+fn find(config: &DlqArgs) -> anyhow::Result<(String, OffsetRanges)> {
     let to = config.filter.to.context("--to")?.at_ms(&config.zone.zone);
     let (reader, topic, ends) = open(config)?;
     let at = reader.at_time(&topic, &ends, to)?;
@@ -61,7 +55,7 @@ fn find(config: &DlqArgs) -> anyhow::Result<(String, Cut)> {
 fn record(
     config: &DlqArgs,
     topic: &str,
-    cut: &Cut,
+    cut: &OffsetRanges,
     pool: &MySqlPool,
     runtime: &Handle,
 ) -> anyhow::Result<()> {
@@ -84,10 +78,10 @@ fn record(
     write(&waiting)
 }
 
-async fn delete(config: &DlqArgs, topic: &str, cut: &Cut) -> anyhow::Result<()> {
+async fn delete(config: &DlqArgs, topic: &str, cut: &OffsetRanges) -> anyhow::Result<()> {
     let mut offsets = TopicPartitionList::new();
-    for (partition, stretch) in cut {
-        offsets.add_partition_offset(topic, *partition, Offset::Offset(stretch.end))?;
+    for (partition, range) in cut {
+        offsets.add_partition_offset(topic, *partition, Offset::Offset(range.end))?;
     }
     if offsets.count() == 0 {
         return Ok(());

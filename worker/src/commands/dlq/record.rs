@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_ledger::group::dead_letter_topic::{ATTEMPTS, CUT_FROM_BYTES, FIRST_FAILED_AT};
+use ljwx_ledger::dead_letter_headers::{
+    ATTEMPTS, CUT_FROM_BYTES, ERROR_CLASS, ERROR_MESSAGE, FIRST_FAILED_AT, SOURCE_OFFSET,
+    SOURCE_PARTITION,
+};
 use ljwx_ledger::group::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::{Ids, ParseContext, Reading};
@@ -63,7 +66,12 @@ impl KeptRecord {
 
     /// Returns the class of a dead letter or the code of a reject.
     pub fn class(&self) -> &str {
-        self.header("dlq.error.class").or_else(|| self.header("code")).unwrap_or("unknown")
+        self.header(ERROR_CLASS).or_else(|| self.header("code")).unwrap_or("unknown")
+    }
+
+    /// Returns the message of a dead letter or of a reject.
+    pub fn message(&self) -> &str {
+        self.header(ERROR_MESSAGE).or_else(|| self.header("message")).unwrap_or_default()
     }
 
     /// Returns the device, if it is known.
@@ -115,7 +123,7 @@ impl KeptRecord {
         // would make it newer than the readings that came after the item.
         if self.header(REPLAY_OFFSET).is_none() && self.header(REPLAY_COUNT).is_none() {
             for (ours, theirs) in
-                [(REPLAY_PARTITION, "dlq.source.partition"), (REPLAY_OFFSET, "dlq.source.offset")]
+                [(REPLAY_PARTITION, SOURCE_PARTITION), (REPLAY_OFFSET, SOURCE_OFFSET)]
             {
                 if let Some(value) = self.header(theirs) {
                     headers.push((ours.to_owned(), value.as_bytes().to_vec()));
@@ -128,7 +136,7 @@ impl KeptRecord {
 
     /// Returns the partition of the dead-lettered delivery.
     pub fn source_partition(&self) -> Option<i32> {
-        self.header("dlq.source.partition")?.parse().ok()
+        self.header(SOURCE_PARTITION)?.parse().ok()
     }
 
     fn count(&self) -> (String, Vec<u8>) {
@@ -151,8 +159,13 @@ impl KeptRecord {
         };
         let first = number("index").and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
         let readings = found.iter().enumerate().filter_map(|(index, item)| {
-            let intake =
-                ParseContext { zone, received_at, index: first + index, ids: item.ids.or(outer) };
+            let intake = ParseContext {
+                zone,
+                received_at,
+                index: first + index,
+                ids: item.ids.or(outer),
+                id_warnings: &item.id_warnings,
+            };
             Reading::parse(item.raw, &intake).ok()
         });
         readings

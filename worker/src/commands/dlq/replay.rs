@@ -7,17 +7,15 @@
 //! dead letter carries its first position, and a reject becomes the same reading.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ljwx_reading::FIELD_DROPPED;
 use ljwx_service::kafka::MESSAGE_BYTES_MAX;
 use ljwx_service::kafka::producer::publisher::{
-    ACK_STALL, OutgoingRecord, Publisher, PublisherLimits,
+    ACK_STALL, OutgoingRecord, PublishError, Publisher, PublisherLimits,
 };
-use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::kafka::topic_reader::{OffsetRanges, TopicReader};
 use rdkafka::message::{Header, OwnedHeaders};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -80,10 +78,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let (own, name) = (config.clone(), settings.name.clone());
     let opening = tokio::task::spawn_blocking(move || ReplayPosition::open(&own, &name));
-    let (mut position, stretches) = opening.await??;
+    let (mut position, ranges) = opening.await??;
     let (sender, mut records) = mpsc::channel(RECORDS_AHEAD);
     let own = config.clone();
-    let reading = tokio::task::spawn_blocking(move || read(&own, &stretches, &sender));
+    let reading = tokio::task::spawn_blocking(move || read(&own, &ranges, &sender));
     let publisher = if settings.dry_run {
         None
     } else {
@@ -105,11 +103,11 @@ pub async fn run(
 /// Reads the records into `sender`, and waits while it is full. Blocks.
 fn read(
     config: &DlqArgs,
-    stretches: &BTreeMap<i32, Range<i64>>,
+    ranges: &OffsetRanges,
     sender: &mpsc::Sender<KeptRecord>,
 ) -> anyhow::Result<()> {
     let reader = TopicReader::new(&config.kafka, "worker-dlq")?;
-    reader.read(&config.topic_name(), stretches, |message| {
+    reader.read(&config.topic_name(), ranges, |message| {
         sender.blocking_send(KeptRecord::of(message)).context("the replay has stopped")
     })
 }
@@ -185,12 +183,29 @@ impl Replay<'_> {
     }
 }
 
+/// Sends a record to this partition, or to that of its key if the topic was recreated without it.
 async fn send(
     publisher: &Publisher,
     topic: &str,
     partition: Option<i32>,
     reading: &ReplayRecord,
 ) -> anyhow::Result<()> {
+    let sent = send_to(publisher, topic, partition, reading).await;
+    let sent = match (sent, partition) {
+        (Err(PublishError::NoSuchPartition), Some(_)) => {
+            send_to(publisher, topic, None, reading).await
+        }
+        (sent, _) => sent,
+    };
+    sent.context(CONTINUES)
+}
+
+async fn send_to(
+    publisher: &Publisher,
+    topic: &str,
+    partition: Option<i32>,
+    reading: &ReplayRecord,
+) -> Result<(), PublishError> {
     let headers = reading.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value) })
     });
@@ -203,13 +218,29 @@ async fn send(
         // With its own time, retention might delete the record before a worker reads it.
         timestamp_ms: None,
     })?;
-    pending.confirmed().await.context(CONTINUES)?;
-    Ok(())
+    pending.confirmed().await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_of_a_partition_that_is_gone_goes_to_that_of_its_key() {
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic("readings", 1, 1).unwrap();
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", brokers.bootstrap_servers());
+        let publisher = Publisher::new(client, &LIMITS).unwrap();
+        let (key, value) = (Some(b"a".to_vec()), Some(b"{}".to_vec()));
+        let record = ReplayRecord { key, value, headers: Vec::new() };
+        for partition in [Some(0), Some(3), None] {
+            send(&publisher, "readings", partition, &record).await.unwrap();
+        }
+    }
 
     #[test]
     fn the_summary_names_the_position_and_what_was_skipped() {

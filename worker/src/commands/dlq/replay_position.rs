@@ -2,11 +2,11 @@
 //! records, so a filtered replay never moves the position past the records of other replays.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
+use ljwx_service::kafka::topic_reader::OffsetRanges;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest, Sha256};
@@ -86,7 +86,7 @@ pub struct ReplayPosition {
 impl ReplayPosition {
     /// Returns the position, and the records between it and the topic's present ends. A record that
     /// comes back during the replay lies behind these ends. Blocks.
-    pub fn open(config: &DlqArgs, name: &str) -> anyhow::Result<(Self, BTreeMap<i32, Range<i64>>)> {
+    pub fn open(config: &DlqArgs, name: &str) -> anyhow::Result<(Self, OffsetRanges)> {
         let name = Selection::of(config).position_name(&config.group, name);
         let consumer: BaseConsumer = config
             .kafka
@@ -108,13 +108,12 @@ impl ReplayPosition {
                 _ => None,
             })
             .collect();
-        let stretches = ends.iter().map(|(partition, ends)| {
+        let ranges = ends.iter().map(|(partition, ends)| {
             let start = starts.get(partition).copied().unwrap_or(ends.low).max(ends.low);
             (*partition, start..ends.high)
         });
-        let stretches = stretches.collect();
         let (passed, committed_at) = (BTreeMap::new(), Instant::now());
-        Ok((Self { name, consumer, topic, passed, committed_at }, stretches))
+        Ok((Self { name, consumer, topic, passed, committed_at }, ranges.collect()))
     }
 
     /// Moves past a record whose readings Kafka has confirmed. Commits once per interval.

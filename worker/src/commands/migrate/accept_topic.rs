@@ -7,14 +7,12 @@ use anyhow::Context;
 use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use ljwx_service::kafka::topic_identity::TopicIdentity;
-use ljwx_service::text::table;
+use ljwx_service::text::Align::Right;
+use ljwx_service::text::{Column, table};
 use sqlx::FromRow;
 
 /// Owner of a moved ledger row until the partition is claimed.
 const OWNER: &str = "worker migrate";
-
-/// Names of the table's columns.
-const COLUMNS: [&str; 4] = ["group", "partition", "stood at", "goes on at"];
 
 /// Position of a group when the topic was recreated.
 #[derive(Debug, FromRow)]
@@ -121,16 +119,13 @@ async fn move_to(
 }
 
 fn print(stood: &[GroupPositionBefore], base: i64, out: &mut impl Write) -> io::Result<()> {
-    let rows = stood.iter().map(|stood| {
-        [
-            stood.consumer_group.clone(),
-            stood.partition.to_string(),
-            stood.next_offset.to_string(),
-            base.to_string(),
-        ]
-    });
-    let rows: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(rows).collect();
-    table(&rows, out)?;
+    let columns: [Column<'_, GroupPositionBefore>; 4] = [
+        ("group", Right, &|stood| stood.consumer_group.clone()),
+        ("partition", Right, &|stood| stood.partition.to_string()),
+        ("stood at", Right, &|stood| stood.next_offset.to_string()),
+        ("goes on at", Right, &|_| base.to_string()),
+    ];
+    table(stood, columns, out)?;
     writeln!(
         out,
         "\nthe former topic is gone: readings that were acknowledged behind where a group stood may be \

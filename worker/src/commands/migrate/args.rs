@@ -25,15 +25,16 @@ pub struct MigrateArgs {
     /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Partitions of topics that are created; devices are spread over the partitions for good.
+    /// Partitions of topics that are created; devices are spread over the partitions for good. A
+    /// readings topic that was lost gets as many as were accepted, unless --accept-partitions is given.
     #[arg(long, env = "PARTITIONS", default_value_t = 12)]
     pub partitions: i32,
     /// Time limit of MySQL for all changes of its tables; tables with many rows take long.
     #[arg(long, env = "MIGRATE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub timeout: Duration,
-    /// Accept that the readings topic has another number of partitions than before, once workers and
-    /// alerters have processed its former records. Moves the state of alerts to the devices' new
-    /// partitions, so alerters must be stopped.
+    /// Accept that the readings topic has another number of partitions than before, once alerters
+    /// have processed its former records: until then workers end. Moves the state of alerts to the
+    /// devices' new partitions, so alerters must be stopped.
     #[arg(long)]
     pub accept_partitions: bool,
     /// Accept that the readings topic was deleted and recreated: every group continues with its

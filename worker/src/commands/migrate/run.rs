@@ -38,19 +38,20 @@ const REPLACED_FIRST: &str = "user health data";
 
 /// Creates what is missing. A second run changes nothing.
 pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
-    // A migration may wait for its tables as long as the limit allows: an operator has to fix a
-    // migration that stops half-way.
+    // A migration may wait for its tables as long as the limit allows.
     let mysql = MySqlArgs { statement_timeout: config.timeout, ..config.mysql.clone() };
     let pool = mysql.connect(&config.zone.zone)?.with_limit(config.mysql.statement_timeout);
     let mut connection = pool.acquire().await.context("cannot connect to MySQL")?;
     server_version::check(&server_version::query(&mut connection).await?)?;
     drop(connection);
     existing_tables::check(&pool).await?;
-    refuse_replaced_files(&pool).await?;
+    check_record(&pool).await?;
     let migrating = within(config.timeout, MIGRATIONS.run(pool.unlimited())).await;
     migrating.context("not migrated within --timeout")?.context("cannot migrate MySQL")?;
-    existing_tables::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
-    let completed = platform_tables::complete(&pool, &MIGRATIONS).await;
+    // The platform's tables may have many rows.
+    let changing = pool.with_limit(config.timeout);
+    existing_tables::restore(&changing, &MIGRATIONS).await.context("cannot create a table anew")?;
+    let completed = platform_tables::complete(&changing, &MIGRATIONS).await;
     completed.context("cannot add columns to the platform's tables")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
     within(MONTHS_TIMEOUT, monthly_partitions::maintain(&pool, today, None))
@@ -61,7 +62,7 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     let kafka = &config.kafka;
     let readings = TopicSpec {
         name: kafka.readings_topic.clone(),
-        partitions: config.partitions,
+        partitions: partitions_to_create(config, &pool).await?,
         retention: READINGS_RETENTION,
         retention_bytes: None,
         message_bytes_max: MESSAGE_BYTES_MAX,
@@ -82,9 +83,8 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     accept_topic(&pool, topic, &found, config.accept_topic).await
 }
 
-/// Fails for a database of the files that the baseline replaced before the first release: sqlx would
-/// only name a version that it does not know. Changes nothing.
-async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
+/// Checks the record of the migrations, if there is one.
+async fn check_record(pool: &MySqlPool) -> anyhow::Result<()> {
     let record: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_sqlx_migrations'",
@@ -94,6 +94,13 @@ async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     if record == 0 {
         return Ok(());
     }
+    refuse_replaced_files(pool).await?;
+    forget_interrupted(pool).await.context("cannot change the record of the migrations")
+}
+
+/// Fails for a database of the files that the baseline replaced before the first release: sqlx would
+/// only name a version that it does not know. Changes nothing.
+async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     let first: Option<String> =
         sqlx::query_scalar("SELECT description FROM _sqlx_migrations WHERE version = 1")
             .fetch_optional(pool)
@@ -103,6 +110,18 @@ async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
         "this database was migrated by files from before 0.2.0, whose tables are not those of today's \
          files; nothing was changed. Run `worker migrate` in a new database (migrations/README.md)"
     );
+    Ok(())
+}
+
+/// Forgets migrations that have begun and not ended, so that they are repeated: every file leaves what is
+/// there. A session that still executes a migration has the lock for which sqlx waits.
+async fn forget_interrupted(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let last = MIGRATIONS.iter().map(|migration| migration.version).max();
+    let statement = "DELETE FROM _sqlx_migrations WHERE success = FALSE AND version <= ?";
+    let forgotten = sqlx::query(statement).bind(last).execute(pool).await?.rows_affected();
+    if forgotten > 0 {
+        warn!(migrations = forgotten, "a migration was interrupted, repeating it");
+    }
     Ok(())
 }
 
@@ -147,6 +166,16 @@ async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Resul
         compare(kafka, name, TopicRole::DeadLetters).await?;
     }
     Ok(created)
+}
+
+/// Returns with how many partitions a missing readings topic is created. One that was lost gets as many as
+/// were accepted: another number would move devices between partitions.
+async fn partitions_to_create(config: &MigrateArgs, pool: &MySqlPool) -> anyhow::Result<i32> {
+    let accepted = accepted_partitions(pool, &config.kafka.readings_topic).await?;
+    match accepted.filter(|_| !config.accept_partitions) {
+        Some(accepted) => Ok(i32::try_from(accepted)?),
+        None => Ok(config.partitions),
+    }
 }
 
 /// Returns the number of partitions of the readings topic, once the number is accepted.

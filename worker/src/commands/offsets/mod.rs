@@ -7,23 +7,18 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
-use ljwx_service::text::table;
-use tokio_util::sync::CancellationToken;
+use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks, whole};
+use ljwx_service::text::Align::Right;
+use ljwx_service::text::{Column, table};
 
 pub use args::OffsetsArgs;
 
 use args::MoveTarget;
 use plan::PartitionMove;
-
-/// Names of the table's columns.
-const COLUMNS: [&str; 8] =
-    ["partition", "low", "high", "position", "lag", "target", "skipped", "rewound"];
 
 /// The state of the group and its topic in Kafka.
 struct GroupPosition {
@@ -34,14 +29,7 @@ struct GroupPosition {
 }
 
 /// Shows or moves the positions of the group.
-pub async fn offsets(config: &OffsetsArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    tokio::select! {
-        done = run(config) => done.map(|()| ExitCode::SUCCESS),
-        () = stop.cancelled() => anyhow::bail!("interrupted"),
-    }
-}
-
-async fn run(config: &OffsetsArgs) -> anyhow::Result<()> {
+pub async fn offsets(config: &OffsetsArgs) -> anyhow::Result<()> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
     let pool = config.mysql.connect(&config.zone.zone)?;
     let (asked, accepted) = (config.clone(), ljwx_ledger::ledger::accepted(&pool, topic).await?);
@@ -81,8 +69,7 @@ fn query_kafka(config: &OffsetsArgs, accepted: &AcceptedTopic) -> anyhow::Result
         _ => BTreeMap::new(),
     };
     let members = if config.execute { reader.members(&config.group)? } else { Vec::new() };
-    let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
-    let record_ends = reader.record_ends(topic, &stretches.collect())?;
+    let record_ends = reader.record_ends(topic, &whole(&ends))?;
     Ok(GroupPosition { ends, record_ends, at_time, members })
 }
 
@@ -93,23 +80,21 @@ fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "group {} on {}\n", config.group, config.kafka.readings_topic)?;
-    let rows = moves.iter().map(|planned| {
-        let position = planned.position();
-        let stands = planned.entry.map_or("none".to_owned(), |_| position.to_string());
-        let target = planned.target.map_or("-".to_owned(), |target| target.to_string());
-        [
-            planned.partition.to_string(),
-            planned.low.to_string(),
-            planned.high.to_string(),
-            stands,
-            (record_ends.get(&planned.partition).unwrap_or(&planned.high) - position)
-                .max(0)
-                .to_string(),
-            target,
-            planned.skipped().to_string(),
-            planned.rewound().to_string(),
-        ]
-    });
-    let rows: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(rows).collect();
-    table(&rows, out)
+    let lag = |planned: &PartitionMove| {
+        let end = record_ends.get(&planned.partition).unwrap_or(&planned.high);
+        (end - planned.position()).max(0).to_string()
+    };
+    let columns: [Column<'_, PartitionMove>; 8] = [
+        ("partition", Right, &|planned| planned.partition.to_string()),
+        ("low", Right, &|planned| planned.low.to_string()),
+        ("high", Right, &|planned| planned.high.to_string()),
+        ("position", Right, &|planned| {
+            planned.entry.map_or("none".to_owned(), |_| planned.position().to_string())
+        }),
+        ("lag", Right, &lag),
+        ("target", Right, &|planned| planned.target.map_or("-".to_owned(), |to| to.to_string())),
+        ("skipped", Right, &|planned| planned.skipped().to_string()),
+        ("rewound", Right, &|planned| planned.rewound().to_string()),
+    ];
+    table(moves, columns, out)
 }

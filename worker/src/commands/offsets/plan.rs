@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_is_a_stretch_skipped_or_rewound() {
+    fn every_target_is_a_range_skipped_or_rewound() {
         check(MoveTarget::End, [(30, 0), (75, 0), (70, 0)]);
         check(MoveTarget::Start, [(0, 40), (5, 0), (0, 0)]);
         check(MoveTarget::Time(0), [(0, 10), (35, 0), (30, 0)]);

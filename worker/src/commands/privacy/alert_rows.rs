@@ -12,6 +12,9 @@ use super::parts::{ALERTS, NOTIFICATIONS};
 /// Matches the rows of digests. `notify::outbox` of the alerter writes them.
 const IS_DIGEST: &str = "transition = 'digest'";
 
+/// Empties rows. Ends before their condition.
+const EMPTY: &str = "UPDATE t_alert_outbox SET payload = '', notice = '{}' WHERE";
+
 /// Notifications of one transaction.
 const PAGE_ROWS: usize = 500;
 
@@ -46,6 +49,9 @@ pub async fn waiting_digests(pool: &MySqlPool, condition: &str) -> Result<Vec<i6
 
 /// Erases the notifications that match `condition`, and the content of the digests that reported them.
 /// A digest's row stays: it is how the alerter knows that other people of the digest were notified.
+///
+/// Digests that were taken apart lose their content too. No row says any more what they reported, and
+/// nobody sends them.
 pub async fn erase_notifications(pool: &MySqlPool, condition: &str) -> anyhow::Result<()> {
     loop {
         let mut transaction = pool.begin().await?;
@@ -57,19 +63,17 @@ pub async fn erase_notifications(pool: &MySqlPool, condition: &str) -> anyhow::R
         let rows: Vec<(i64, Option<i64>)> =
             sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *transaction).await?;
         if rows.is_empty() {
-            transaction.rollback().await?;
-            return Ok(());
+            let apart = "state IN ('moved', 'refused') AND notice <> '{}'";
+            let apart = format!("{EMPTY} {IS_DIGEST} AND {apart}");
+            sqlx::query(AssertSqlSafe(apart)).execute(&mut *transaction).await?;
+            return Ok(transaction.commit().await?);
         }
         let digests: BTreeSet<i64> = rows.iter().filter_map(|(_, digest)| *digest).collect();
         let waiting = waiting(&mut transaction, &digests, "FOR UPDATE").await?;
         ensure!(waiting.is_empty(), "{}", refusal(&waiting));
         if !digests.is_empty() {
             let digests: Vec<i64> = digests.into_iter().collect();
-            let empty = format!(
-                "UPDATE {NOTIFICATIONS} SET payload = '', notice = '{{}}' \
-                 WHERE id IN ({}) AND {IS_DIGEST}",
-                id_list(&digests)
-            );
+            let empty = format!("{EMPTY} {IS_DIGEST} AND id IN ({})", id_list(&digests));
             sqlx::query(AssertSqlSafe(empty)).execute(&mut *transaction).await?;
         }
         let ids: Vec<i64> = rows.into_iter().map(|(id, _)| id).collect();

@@ -96,13 +96,15 @@ async fn erase_lines(
 ) -> Result<(), sqlx::Error> {
     let query = format!(
         "SELECT id, entry FROM t_alert_journal WHERE kafka_partition = ? AND {WITH_DEVICE} \
-         FOR UPDATE"
+         ORDER BY id FOR UPDATE"
     );
     let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(query))
         .bind(partition)
         .bind(beginning(scope))
         .fetch_all(&mut *connection)
         .await?;
+    let Some((_, last)) = rows.last() else { return Ok(()) };
+    let scope = &journal::erased_with(&String::from_utf8_lossy(last), scope);
     for (id, entry) in rows {
         let without = journal::without(&String::from_utf8_lossy(&entry), scope);
         let Some((entry, lines)) = without else { continue };

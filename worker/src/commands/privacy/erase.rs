@@ -12,6 +12,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_ledger::mysql::removal::{self, ROWS_MAX};
+use ljwx_reading::wall_text_of;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
 use ljwx_service::kafka::topic_reader::TopicReader;
 
@@ -27,8 +28,6 @@ use crate::mysql::main_table::MAIN_TABLE;
 /// Where data is erased.
 struct Stores {
     pool: MySqlPool,
-    /// The same pool, for statements that read whole tables.
-    search: MySqlPool,
     hashes: DeviceHashes,
     readings_topic: String,
 }
@@ -37,15 +36,13 @@ struct Stores {
 pub async fn run(config: &EraseArgs) -> anyhow::Result<ExitCode> {
     let (settings, mut out) = (&config.subject, io::stdout());
     let zone = &settings.zone.zone;
-    let pool = settings.mysql.connect(zone)?;
     let stores = Stores {
-        search: pool.with_limit(SEARCH_TIMEOUT),
-        pool,
+        pool: settings.mysql.connect(zone)?.with_limit(SEARCH_TIMEOUT),
         hashes: DeviceHashes::connect(settings).await?,
         readings_topic: settings.kafka.readings_topic.clone(),
     };
-    let subject = Subject::find(&stores.search, settings).await?;
-    let found = Holdings::count(&stores.search, &stores.hashes, &subject).await?;
+    let subject = Subject::find(&stores.pool, settings).await?;
+    let found = Holdings::count(&stores.pool, &stores.hashes, &subject).await?;
     print::found(&settings.name(), &subject, &found, &mut out)?;
     if !subject.scopes.is_empty() {
         print::stays(&topics::kept(settings, &subject).await?, zone, &mut out)?;
@@ -63,7 +60,7 @@ pub async fn run(config: &EraseArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     erase(&stores, &subject).await?;
-    let left = Holdings::count(&stores.search, &stores.hashes, &subject).await?;
+    let left = Holdings::count(&stores.pool, &stores.hashes, &subject).await?;
     if !left.is_empty() {
         writeln!(out, "\nerased, and stored again meanwhile; run it again:")?;
         print::counts(&left, &mut out)?;
@@ -81,7 +78,7 @@ async fn refusal(
 ) -> anyhow::Result<Option<String>> {
     for part in subject.scopes.iter().flat_map(Scope::tables) {
         if part.table == NOTIFICATIONS {
-            let waiting = alert_rows::waiting_digests(&stores.search, &part.condition).await;
+            let waiting = alert_rows::waiting_digests(&stores.pool, &part.condition).await;
             let waiting = waiting.context("cannot read the notifications")?;
             if !waiting.is_empty() {
                 return Ok(Some(alert_rows::refusal(&waiting)));
@@ -95,7 +92,7 @@ async fn refusal(
     let on_the_way = on_the_way(config, stores, subject).await?;
     let devices = on_the_way.iter();
     let devices: Vec<_> = devices
-        .map(|(device, at_ms)| format!("{device} at {}", print::wall_of(*at_ms, zone)))
+        .map(|(device, at_ms)| format!("{device} at {}", wall_text_of(*at_ms, zone)))
         .collect();
     Ok((!devices.is_empty()).then(|| {
         format!(
@@ -157,10 +154,10 @@ async fn erase(stores: &Stores, subject: &Subject) -> anyhow::Result<()> {
 }
 
 async fn erase_part(stores: &Stores, scope: &Scope, part: &TablePart) -> anyhow::Result<()> {
-    let Stores { pool, search, hashes, readings_topic } = stores;
+    let Stores { pool, hashes, readings_topic } = stores;
     let condition = &part.condition;
     match part.table {
-        STATES => alert_state::erase(search, readings_topic, scope).await?,
+        STATES => alert_state::erase(pool, readings_topic, scope).await?,
         NOTIFICATIONS => alert_rows::erase_notifications(pool, condition).await?,
         // The lines go with their alerts.
         ALERT_LOG => {}

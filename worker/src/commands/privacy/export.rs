@@ -15,10 +15,11 @@ use tracing::{info, warn};
 use super::args::{EXIT_NOTHING, SEARCH_TIMEOUT, SubjectArgs};
 use super::holdings::{HASHES, JOURNAL_LINES};
 use super::parts::TablePart;
-use super::redis_hash::{self, DeviceHashes};
+use super::redis_hash::DeviceHashes;
 use super::subject::Subject;
 use super::{alert_state, topics};
 use crate::commands::dlq::record::KeptRecord;
+use crate::redis::hash_key;
 
 /// Writes lines of JSON, and counts them.
 struct Lines<W: Write> {
@@ -50,7 +51,7 @@ pub async fn run(config: &SubjectArgs) -> anyhow::Result<ExitCode> {
         }
         let fields = hashes.read(scope).await?;
         if !fields.is_empty() {
-            lines.write(HASHES, json!({ "key": redis_hash::key(scope), "fields": fields }))?;
+            lines.write(HASHES, json!({ "key": hash_key(&scope.device_sn), "fields": fields }))?;
         }
     }
     for part in subject.user_tables() {

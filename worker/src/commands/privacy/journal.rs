@@ -42,6 +42,16 @@ pub fn without(entry: &str, scope: &Scope) -> Option<(String, usize)> {
     is_found.then_some((kept, lines))
 }
 
+/// Returns whose lines go, by the row that has the device's last line.
+///
+/// If the last line names the user, all lines of the device go. The alerter would take an earlier
+/// one for the last, and notify that a former wearer's device is missing.
+pub fn erased_with(last_row: &str, scope: &Scope) -> Scope {
+    let device = Scope { user_id: None, ..scope.clone() };
+    let is_last = lines(last_row, scope).last() == lines(last_row, &device).last();
+    if is_last { device } else { scope.clone() }
+}
+
 /// Returns the words of a line, without reference to the line before.
 fn whole<'a>(line: &'a str, before: &[&'a str]) -> Vec<&'a str> {
     let words = line.split(' ').enumerate();
@@ -100,6 +110,16 @@ mod tests {
             assert_eq!(lines(ENTRY, &scope), found);
             assert_eq!(without(ENTRY, &scope), Some((left.to_owned(), count)));
         }
+    }
+
+    #[test]
+    fn a_user_who_wore_the_device_last_takes_all_its_lines_along() {
+        for (device, user, goes) in
+            [("A2", 9, None), ("A2", 2, Some(2)), ("A1", 1, None), ("A1", 2, Some(2))]
+        {
+            assert_eq!(erased_with(ENTRY, &scope(device, Some(user))), scope(device, goes));
+        }
+        assert_eq!(erased_with(ENTRY, &scope("A2", None)), scope("A2", None));
     }
 
     #[test]

@@ -19,22 +19,18 @@ mod topics;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 pub use args::{EraseArgs, SubjectArgs};
 
 /// Erases what is stored of a device or a user, or prints what would be erased.
 pub async fn erase(config: &EraseArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    tokio::select! {
-        done = erase::run(config) => done,
-        () = stop.cancelled() => anyhow::bail!("interrupted; the same command continues"),
-    }
+    let done = stop.run_until_cancelled(erase::run(config)).await;
+    done.context("interrupted; the same command continues")?
 }
 
 /// Writes what is stored of a device or a user to standard output.
-pub async fn export(config: &SubjectArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    tokio::select! {
-        done = export::run(config) => done,
-        () = stop.cancelled() => anyhow::bail!("interrupted"),
-    }
+pub async fn export(config: &SubjectArgs) -> anyhow::Result<ExitCode> {
+    export::run(config).await
 }

@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_reading::wall_text;
+use ljwx_reading::wall_text_of;
 use ljwx_service::text::{Align, table_of};
 
 use super::holdings::Holdings;
@@ -47,7 +46,7 @@ pub fn stays(kept: &[KeptInTopic], zone: &TimeZone, out: &mut impl Write) -> io:
         };
         let until = match until {
             _ if records.starts_with("0 ") => String::new(),
-            KeptUntil::At(at_ms) => format!(", until {} at the latest", wall_of(*at_ms, zone)),
+            KeptUntil::At(at_ms) => format!(", until {} at the latest", wall_text_of(*at_ms, zone)),
             KeptUntil::Forever => ", for ever: the topic has no retention".to_owned(),
             KeptUntil::Unknown => ", until its retention, which the brokers do not show".to_owned(),
         };
@@ -58,12 +57,6 @@ pub fn stays(kept: &[KeptInTopic], zone: &TimeZone, out: &mut impl Write) -> io:
         "Backups of MySQL and Redis, logs and traces keep what they have. The platform's own tables \
          are the platform's."
     )
-}
-
-/// Formats a moment on the devices' wall clock.
-pub fn wall_of(at_ms: i64, zone: &TimeZone) -> String {
-    Timestamp::from_millisecond(at_ms)
-        .map_or_else(|_| "?".to_owned(), |at| wall_text(zone.to_datetime(at)))
 }
 
 #[cfg(test)]

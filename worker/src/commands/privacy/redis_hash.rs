@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, HashesInterface, KeysInterface};
+use fred::interfaces::{HashesInterface, KeysInterface};
 
 use super::args::SubjectArgs;
 use super::subject::Scope;
-
-/// Longest wait for a connection, in multiples of the limit of one command.
-const CONNECT_COMMANDS: u32 = 4;
+use crate::redis::hash_key;
 
 /// The field of a hash that names the user.
 const USER_FIELD: &str = "userId";
@@ -22,20 +20,16 @@ impl DeviceHashes {
     /// Connects to Redis.
     pub async fn connect(config: &SubjectArgs) -> anyhow::Result<Self> {
         let Some(args) = config.used_redis() else { return Ok(Self(None)) };
-        let client = args.connect()?;
-        let wait = args.timeout.saturating_mul(CONNECT_COMMANDS);
-        tokio::time::timeout(wait, client.wait_for_connect())
-            .await
-            .context("Redis is unreachable")?
-            .context("Redis is unreachable")?;
-        Ok(Self(Some(client)))
+        Ok(Self(Some(args.connected().await?)))
     }
 
     /// Returns the fields of the device's hash, if it is meant. Empty: there is no such hash.
     pub async fn read(&self, scope: &Scope) -> anyhow::Result<BTreeMap<String, String>> {
         let Some(client) = &self.0 else { return Ok(BTreeMap::new()) };
-        let fields: BTreeMap<String, String> =
-            client.hgetall(key(scope)).await.context("cannot read the hash of a device")?;
+        let fields: BTreeMap<String, String> = client
+            .hgetall(hash_key(&scope.device_sn))
+            .await
+            .context("cannot read the hash of a device")?;
         let is_meant = scope.user_id.is_none_or(|user_id| {
             fields.get(USER_FIELD).is_some_and(|field| field.parse() == Ok(user_id))
         });
@@ -46,14 +40,9 @@ impl DeviceHashes {
     pub async fn delete(&self, scope: &Scope) -> anyhow::Result<()> {
         let Some(client) = &self.0 else { return Ok(()) };
         if !self.read(scope).await?.is_empty() {
-            let deleted: Result<i64, _> = client.del(key(scope)).await;
+            let deleted: Result<i64, _> = client.del(hash_key(&scope.device_sn)).await;
             deleted.context("cannot delete the hash of a device")?;
         }
         Ok(())
     }
-}
-
-/// Returns the key of the device's hash.
-pub fn key(scope: &Scope) -> String {
-    format!("health_data:{}", scope.device_sn)
 }

@@ -2,12 +2,11 @@
 //! the topics' retention.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use jiff::Timestamp;
 use ljwx_reading::wire;
 use ljwx_service::kafka::partitioner::partition_of;
-use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
+use ljwx_service::kafka::topic_reader::{OffsetRanges, TopicReader, TopicWatermarks, whole};
 use ljwx_service::kafka::topic_settings::TopicSettings;
 use rdkafka::message::{BorrowedMessage, Message};
 
@@ -88,8 +87,7 @@ pub fn read_kept(
 ) -> anyhow::Result<bool> {
     let reader = TopicReader::new(&config.kafka, CLIENT_ID)?;
     let Some(ends) = reader.ends(topic)? else { return Ok(false) };
-    let all = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect();
-    reader.read(topic, &all, |message| {
+    reader.read(topic, &whole(&ends), |message| {
         let Some(record) = record_of(subject, message) else { return Ok(()) };
         let is_meant = subject.scopes.iter().any(|scope| is_meant(&record, kind, scope));
         if is_meant { visit(&record) } else { Ok(()) }
@@ -173,7 +171,7 @@ fn ranges(
     ends: &TopicWatermarks,
     since: &BTreeMap<i32, i64>,
     positions: &BTreeMap<i32, i64>,
-) -> BTreeMap<i32, Range<i64>> {
+) -> OffsetRanges {
     let count = i32::try_from(ends.len()).unwrap_or(i32::MAX);
     let own = subject.scopes.iter();
     let own = own.map(|scope| partition_of(scope.device_sn.as_str().as_bytes(), count));

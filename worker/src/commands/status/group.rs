@@ -1,25 +1,31 @@
 //! Reads what is known about one group: its rows in the ledger, its members, its lag.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::lag::{GroupState, Lag};
 use ljwx_ledger::group::monitor::GroupMonitor;
-use ljwx_ledger::ledger::{AcceptedTopic, GroupKind, Ledger};
+use ljwx_ledger::ledger::{ClaimError, GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::{KafkaArgs, REQUEST_TIMEOUT};
-use tokio::time::timeout_at;
 
 use super::letters;
 use super::report::{DeadLetterCounts, GroupStatus, PartitionStatus};
-use crate::commands::where_is::answers::Part;
+use crate::commands::part::Part;
 use crate::mysql::group_control::{ConsumptionState, consumption_state};
 
 /// The name by which the brokers log this command.
 const CLIENT: &str = "worker-status";
+
+/// Time for a count that ends at the deadline to return what it has read.
+const COUNT_END: Duration = Duration::from_secs(1);
+
+/// The reasons why a part is unknown whose server did not answer in time.
+const LATE: &str = "no answer within a quarter of --timeout";
+const LETTERS_LATE: &str = "no answer within --timeout";
 
 /// One group to look at.
 #[derive(Clone)]
@@ -38,9 +44,9 @@ impl GroupSearch {
     /// Asks MySQL and Kafka about the group.
     pub async fn status(self) -> GroupStatus {
         let (partitions, members, dead_letters) = tokio::join!(
-            known(self.servers_by, self.partitions()),
-            self.blocking(Self::members),
-            self.blocking(Self::dead_letters),
+            Part::by(self.servers_by, LATE, self.partitions()),
+            Part::by(self.servers_by, LATE, self.blocking(Self::members)),
+            Part::by(self.deadline + COUNT_END, LETTERS_LATE, self.blocking(Self::dead_letters)),
         );
         let (partitions, halted) = match partitions {
             Part::Known((partitions, halted)) => (Part::Known(partitions), halted),
@@ -62,9 +68,12 @@ impl GroupSearch {
         let topic = &self.kafka.readings_topic;
         let pool = self.pool.clone();
         let ledger = Ledger::new(pool.clone(), self.kind, &self.group, topic, CLIENT.to_owned());
-        let accepted = ledger.accepted().await?.clone();
-        let search = self.clone();
-        tokio::task::spawn_blocking(move || search.check_topic(&accepted)).await??;
+        if let Err(error) = self.check_topic(&ledger).await {
+            // What only a command of an operator changes is known to be wrong.
+            let wrong = error.downcast_ref::<ClaimError>();
+            let is_wrong = wrong.is_some_and(|wrong| !matches!(wrong, ClaimError::Database(_)));
+            return if is_wrong { Ok((Vec::new(), Some(error.to_string()))) } else { Err(error) };
+        }
         let bindings = DeviceBindings::new(pool);
         let mut monitor = GroupMonitor::new(&self.kafka, ledger, None, bindings, CLIENT)?;
         let (partitions, count) = loop {
@@ -87,10 +96,14 @@ impl GroupSearch {
         Ok((partitions, halted))
     }
 
-    /// Fails if the topic is another one than the ledger's. Blocks.
-    fn check_topic(&self, accepted: &AcceptedTopic) -> anyhow::Result<()> {
-        let reader = TopicReader::new(&self.kafka, CLIENT)?;
-        accepted.count_in(&reader, &self.kafka.readings_topic, REQUEST_TIMEOUT)
+    /// Fails if the topic is another one than the ledger's, or none was accepted.
+    async fn check_topic(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        let (accepted, search) = (ledger.accepted().await?.clone(), self.clone());
+        let check = move || {
+            let reader = TopicReader::new(&search.kafka, CLIENT)?;
+            accepted.count_in(&reader, &search.kafka.readings_topic, REQUEST_TIMEOUT)
+        };
+        tokio::task::spawn_blocking(check).await?
     }
 
     /// Returns the members of the group. Blocks.
@@ -104,23 +117,13 @@ impl GroupSearch {
         letters::count(&reader, &self.kafka.dead_letter_topic(&self.group), self.deadline)
     }
 
-    /// Runs blocking work, which ends by itself in time.
-    async fn blocking<T: Send + 'static>(&self, work: fn(&Self) -> anyhow::Result<T>) -> Part<T> {
+    /// Runs blocking work.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: fn(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let search = self.clone();
-        match tokio::task::spawn_blocking(move || work(&search)).await {
-            Ok(Ok(answer)) => Part::Known(answer),
-            Ok(Err(error)) => Part::Unknown(format!("{error:#}")),
-            Err(error) => Part::Unknown(error.to_string()),
-        }
-    }
-}
-
-/// Waits for an answer until the deadline.
-async fn known<T>(deadline: Instant, work: impl Future<Output = anyhow::Result<T>>) -> Part<T> {
-    match timeout_at(deadline.into(), work).await {
-        Ok(Ok(answer)) => Part::Known(answer),
-        Ok(Err(error)) => Part::Unknown(format!("{error:#}")),
-        Err(_) => Part::Unknown("no answer within a quarter of --timeout".to_owned()),
+        tokio::task::spawn_blocking(move || work(&search)).await?
     }
 }
 
@@ -130,6 +133,7 @@ fn partitions_of(seen: &GroupState, lags: &[Lag]) -> Vec<PartitionStatus> {
         seen.ends.keys().chain(&seen.unanswered).chain(seen.ledger.keys()).copied().collect();
     let status = |partition: i32| {
         let lag = lags.iter().find(|lag| lag.partition == partition);
+        let is_aged = |lag: &&Lag| lag.records == 0 || seen.oldest_ms.contains_key(&lag.partition);
         let row = seen.ledger.get(&partition);
         PartitionStatus {
             partition,
@@ -138,7 +142,7 @@ fn partitions_of(seen: &GroupState, lags: &[Lag]) -> Vec<PartitionStatus> {
             ends: seen.ends.get(&partition).copied(),
             is_silent: seen.unanswered.contains(&partition),
             lag_records: lag.map_or(0, |lag| lag.records),
-            lag_seconds: lag.map_or(0.0, |lag| lag.seconds),
+            lag_seconds: lag.filter(is_aged).map(|lag| lag.seconds),
         }
     };
     known.into_iter().map(status).collect()

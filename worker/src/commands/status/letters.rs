@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use ljwx_service::kafka::topic_reader::TopicReader;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use anyhow::ensure;
+use ljwx_ledger::dead_letter_headers::{ERROR_CLASS, last_header};
+use ljwx_service::kafka::topic_reader::{TopicReader, whole};
+use rdkafka::message::Message;
 
 use super::report::DeadLetterCounts;
 
@@ -18,11 +19,13 @@ pub fn count(
     topic: &str,
     deadline: Instant,
 ) -> anyhow::Result<DeadLetterCounts> {
-    let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
-    let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
+    let Some(ends) = reader.ends(topic)? else {
+        return Ok(DeadLetterCounts { is_missing: true, ..DeadLetterCounts::default() });
+    };
     let mut classes: BTreeMap<String, u64> = BTreeMap::new();
-    let read = reader.read(topic, &stretches.collect(), |message| {
-        *classes.entry(class(message)).or_default() += 1;
+    let read = reader.read(topic, &whole(&ends), |message| {
+        let class = last_header(message.headers(), ERROR_CLASS).unwrap_or(NO_CLASS);
+        *classes.entry(class.to_owned()).or_default() += 1;
         ensure!(Instant::now() < deadline, "--timeout is over");
         Ok(())
     });
@@ -30,13 +33,5 @@ pub fn count(
     if classes.is_empty() {
         read?;
     }
-    Ok(DeadLetterCounts { classes, is_whole })
-}
-
-fn class(message: &BorrowedMessage<'_>) -> String {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    // A dead letter that was replayed and failed again has older headers too.
-    let last = headers.filter(|header| header.key == "dlq.error.class").last();
-    let class = last.and_then(|header| std::str::from_utf8(header.value?).ok());
-    class.unwrap_or(NO_CLASS).to_owned()
+    Ok(DeadLetterCounts { classes, is_whole, is_missing: false })
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ljwx_ledger::ledger::GroupKind;
-use tokio_util::sync::CancellationToken;
+use ljwx_service::text::print_found;
 
 pub use args::StatusArgs;
 
@@ -25,12 +25,9 @@ use report::StatusReport;
 const SERVERS_PART: u32 = 4;
 
 /// Asks everywhere and prints the report. The exit code tells whether all is well.
-pub async fn status(config: &StatusArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let report = tokio::select! {
-        report = report(config) => report?,
-        () = stop.cancelled() => anyhow::bail!("interrupted"),
-    };
-    print::print(&report, config.json, &mut std::io::stdout())?;
+pub async fn status(config: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let report = report(config).await?;
+    print_found(config.json, &report, &mut std::io::stdout(), print::print)?;
     Ok(ExitCode::from(report.exit_code()))
 }
 

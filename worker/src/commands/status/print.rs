@@ -1,4 +1,4 @@
-//! Prints the report to standard output: tables for people, or one JSON document.
+//! Prints the report for people: tables, and the findings.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use ljwx_ledger::ledger::LedgerRow;
 use ljwx_service::text::{Align, one_line, table_of};
 
 use super::report::{DeadLetterCounts, GroupStatus, PartitionStatus, ReplicaStatus, StatusReport};
-use crate::commands::where_is::answers::Part;
+use crate::commands::part::Part;
 
 /// The columns of a group's table.
 const PARTITION_COLUMNS: [&str; 11] = [
@@ -30,11 +30,7 @@ const REPLICA_COLUMNS: [&str; 4] = ["replica", "service", "version", "status"];
 const NONE: &str = "-";
 
 /// Prints the report.
-pub fn print(report: &StatusReport, json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
-        return writeln!(out);
-    }
+pub fn print(report: &StatusReport, out: &mut impl Write) -> io::Result<()> {
     for group in &report.groups {
         print_group(group, out)?;
         writeln!(out)?;
@@ -85,7 +81,7 @@ fn partition_row(one: &PartitionStatus) -> [String; PARTITION_COLUMNS.len()] {
         count(|row| row.next_offset),
         one.ends.map_or_else(none, |ends| ends.high.to_string()),
         one.lag_records.to_string(),
-        format!("{:.1} s", one.lag_seconds),
+        one.lag_seconds.map_or_else(none, |seconds| format!("{seconds:.1} s")),
         count(LedgerRow::difference),
         count(|row| row.stored),
         count(|row| row.merged),
@@ -95,10 +91,13 @@ fn partition_row(one: &PartitionStatus) -> [String; PARTITION_COLUMNS.len()] {
 }
 
 fn letters(found: &Part<DeadLetterCounts>) -> String {
-    let DeadLetterCounts { classes, is_whole } = match found {
+    let DeadLetterCounts { classes, is_whole, is_missing } = match found {
         Part::Known(counts) => counts,
         Part::Unknown(reason) => return format!("unknown: {reason}"),
     };
+    if *is_missing {
+        return "no topic".to_owned();
+    }
     if classes.is_empty() {
         return "none".to_owned();
     }
@@ -132,10 +131,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dead_letters_are_told_by_class_and_whether_there_may_be_more() {
+    fn dead_letters_are_counted_by_class_and_whether_there_may_be_more() {
         let counts = |is_whole| {
             let classes = [("data".to_owned(), 7), ("tombstone".to_owned(), 1)].into();
-            Part::Known(DeadLetterCounts { classes, is_whole })
+            Part::Known(DeadLetterCounts { classes, is_whole, is_missing: false })
         };
         assert_eq!(letters(&counts(true)), "data 7, tombstone 1");
         assert!(letters(&counts(false)).ends_with("not read within --timeout"));
@@ -146,6 +145,6 @@ mod tests {
     #[test]
     fn a_partition_that_nobody_has_claimed_shows_what_is_known() {
         let row = partition_row(&PartitionStatus { partition: 3, ..PartitionStatus::default() });
-        assert_eq!(row.join(" "), "3 - - - 0 0.0 s - - - - -");
+        assert_eq!(row.join(" "), "3 - - - 0 - - - - - -");
     }
 }

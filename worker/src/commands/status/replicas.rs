@@ -9,7 +9,6 @@ use serde::Deserialize;
 
 use super::args::{StatusArgs, admin_url};
 use super::report::{ReplicaAnswer, ReplicaStatus};
-use crate::commands::where_is::answers::Part;
 
 /// Longest time for one answer of an admin port.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,11 +29,7 @@ pub async fn ask(config: &StatusArgs) -> anyhow::Result<Vec<ReplicaStatus>> {
 }
 
 async fn replica(http: &Client, address: &str) -> ReplicaStatus {
-    let answer = match answer(http, address).await {
-        Ok(answer) => Part::Known(answer),
-        Err(error) => Part::Unknown(format!("{error:#}")),
-    };
-    ReplicaStatus { address: address.to_owned(), answer }
+    ReplicaStatus { address: address.to_owned(), answer: answer(http, address).await.into() }
 }
 
 async fn answer(http: &Client, address: &str) -> anyhow::Result<ReplicaAnswer> {

@@ -7,7 +7,7 @@ use ljwx_service::kafka::topic_ends::Watermarks;
 use serde::Serialize;
 
 use crate::commands::audit::{EXIT_FAILURE, EXIT_UNKNOWN};
-use crate::commands::where_is::answers::Part;
+use crate::commands::part::Part;
 
 /// Age of the oldest unprocessed reading above which a partition is not well, as in the health of a
 /// worker.
@@ -36,7 +36,7 @@ pub struct GroupStatus {
     pub topic: String,
     /// `worker` or `alerter`.
     pub kind: &'static str,
-    /// Why the group takes nothing in, if an operator's decision keeps it from doing so.
+    /// Why the group takes nothing in until an operator changes that.
     pub halted: Option<String>,
     /// The members of the consumer group: client and host.
     pub members: Part<Vec<String>>,
@@ -57,8 +57,8 @@ pub struct PartitionStatus {
     pub is_silent: bool,
     /// Records that the group has not processed.
     pub lag_records: i64,
-    /// Age of the oldest of them.
-    pub lag_seconds: f64,
+    /// Age of the oldest of them. `None`: Kafka did not answer in time.
+    pub lag_seconds: Option<f64>,
 }
 
 /// The dead letters of a group.
@@ -67,6 +67,8 @@ pub struct DeadLetterCounts {
     pub classes: BTreeMap<String, u64>,
     /// Whether all were read. Otherwise there may be more.
     pub is_whole: bool,
+    /// Whether there is no topic for them.
+    pub is_missing: bool,
 }
 
 /// A replica whose admin port was asked.
@@ -119,6 +121,11 @@ impl GroupStatus {
         if self.members.known().is_some_and(Vec::is_empty) {
             findings.push(format!("group {group} has no members: start `{kind} run`"));
         }
+        if self.dead_letters.known().is_some_and(|letters| letters.is_missing) {
+            findings.push(format!(
+                "group {group} has no dead-letter topic: run `worker migrate` with the names of the groups"
+            ));
+        }
         let partitions = self.partitions.known().into_iter().flatten();
         let of_partitions = partitions.flat_map(|one| {
             let place = format!("group {group}, partition {}", one.partition);
@@ -136,6 +143,12 @@ impl GroupStatus {
         }
         if let Part::Unknown(why) = &self.members {
             unknown.push(reason("members", why));
+        }
+        for one in self.partitions.known().into_iter().flatten() {
+            if one.lag_records > 0 && one.lag_seconds.is_none() {
+                let part = format!("age of the oldest reading in partition {}", one.partition);
+                unknown.push(reason(&part, "Kafka did not answer in time"));
+            }
         }
         unknown
     }
@@ -160,8 +173,8 @@ impl PartitionStatus {
             let next = row.next_offset;
             findings.push(format!("it stands at {next}, and the topic has {low} to {high}"));
         }
-        if self.lag_seconds > WAITS_MAX_SECONDS {
-            findings.push(format!("a reading has waited for {:.0} s", self.lag_seconds));
+        if let Some(seconds) = self.lag_seconds.filter(|seconds| *seconds > WAITS_MAX_SECONDS) {
+            findings.push(format!("a reading has waited for {seconds:.0} s"));
         }
         findings
     }
@@ -192,6 +205,7 @@ mod tests {
             owner: Some("a:1".into()),
             ledger: Some(LedgerRow { next_offset: 5, stored: 5, ..LedgerRow::default() }),
             ends: Some(Watermarks { low: 0, high: 5 }),
+            lag_seconds: Some(0.0),
             ..PartitionStatus::default()
         }
     }
@@ -217,8 +231,8 @@ mod tests {
 
     #[test]
     fn all_is_well_if_nothing_is_wrong_and_nothing_unknown() {
-        let dead_letters =
-            DeadLetterCounts { classes: [("data".into(), 7)].into(), is_whole: false };
+        let classes = [("data".into(), 7)].into();
+        let dead_letters = DeadLetterCounts { classes, ..DeadLetterCounts::default() };
         let healthy = GroupStatus { dead_letters: Part::Known(dead_letters), ..group(partition()) };
         let replicas = vec![replica("ready", &[]), replica("healthy", &[])];
         let report = StatusReport::new(vec![healthy], replicas);
@@ -236,9 +250,19 @@ mod tests {
         for (status, named) in [
             (GroupStatus { halted: Some("paused".into()), ..group(partition()) }, "paused"),
             (GroupStatus { members: Part::Known(vec![]), ..group(partition()) }, "`worker run`"),
+            (
+                GroupStatus {
+                    dead_letters: Part::Known(DeadLetterCounts {
+                        is_missing: true,
+                        ..DeadLetterCounts::default()
+                    }),
+                    ..group(partition())
+                },
+                "no dead-letter topic",
+            ),
             (with(|one| one.is_silent = true), "leader"),
             (with(|one| one.ledger = None), "claimed"),
-            (with(|one| one.lag_seconds = 61.0), "waited for 61 s"),
+            (with(|one| one.lag_seconds = Some(61.0)), "waited for 61 s"),
             (with(|one| one.ends = Some(Watermarks { low: 6, high: 9 })), "stands at 5"),
             (
                 group(PartitionStatus {
@@ -277,6 +301,8 @@ mod tests {
         assert_eq!((report.well, report.exit_code()), (None, EXIT_UNKNOWN));
         let both = GroupStatus { partitions: Part::Unknown("gone".into()), ..silent() };
         assert_eq!(StatusReport::new(vec![both], Vec::new()).unknown.len(), 2);
+        let ageless = PartitionStatus { lag_records: 3, lag_seconds: None, ..partition() };
+        assert_eq!(StatusReport::new(vec![group(ageless)], Vec::new()).exit_code(), EXIT_UNKNOWN);
         let failed = GroupStatus { halted: Some("paused".into()), ..silent() };
         assert_eq!(StatusReport::new(vec![failed], Vec::new()).exit_code(), EXIT_FAILURE);
     }

@@ -4,10 +4,13 @@
 use anyhow::Context;
 use jiff::tz::TimeZone;
 use ljwx_ledger::mysql::MySqlPool;
-use sqlx::{FromRow, MySql, QueryBuilder};
+use ljwx_ledger::mysql::sql::push_in;
+use ljwx_ledger::platform_tables::ALERT_OVER;
+use ljwx_reading::wall_text_of;
+use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
 
 use super::answers::{AlertRelation, AlertSearch, FoundAlert, FoundNotification, SoughtReading};
-use super::matching::{trace_of, wall_of};
+use super::matching::trace_of;
 
 /// Most alerts that are read.
 const ALERTS_MAX: usize = 100;
@@ -15,24 +18,28 @@ const ALERTS_MAX: usize = 100;
 /// Most notifications that are read.
 const NOTIFICATIONS_MAX: usize = 500;
 
-/// Episodes of the device that opened or resolved at the time, or were open at it. A closed episode
-/// without a time of its end is only found by its opening.
-const ALERTS: &str = "SELECT CAST(id AS SIGNED) AS id, \
-     CAST(COALESCE(rule_id, 0) AS SIGNED) AS rule_id, \
-     CAST(COALESCE(alert_type, '') AS CHAR) AS alert_type, \
-     CAST(COALESCE(severity_level, '') AS CHAR) AS severity, \
-     CAST(COALESCE(alert_status, '') AS CHAR) AS status, \
-     CAST(DATE_FORMAT(occur_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS opened, \
-     CAST(DATE_FORMAT(recover_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS recovered, \
-     CAST(dedup_key AS CHAR) AS episode_key \
-     FROM t_alert_info WHERE device_sn = ? AND dedup_key IS NOT NULL AND occur_at <= ? \
-     AND (occur_at = ? OR recover_at >= ? OR (recover_at IS NULL AND \
-     COALESCE(alert_status, '') NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED'))) \
-     ORDER BY t_alert_info.id DESC LIMIT ?";
+/// Returns the query for episodes of the device that opened or resolved at the time, or were open at
+/// it. A closed episode without a time of its end is only found by its opening.
+fn alerts() -> String {
+    format!(
+        "SELECT CAST(id AS SIGNED) AS id, \
+         CAST(COALESCE(rule_id, 0) AS SIGNED) AS rule_id, \
+         CAST(COALESCE(alert_type, '') AS CHAR) AS alert_type, \
+         CAST(COALESCE(severity_level, '') AS CHAR) AS severity, \
+         CAST(COALESCE(alert_status, '') AS CHAR) AS status, \
+         CAST(DATE_FORMAT(occur_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS opened, \
+         CAST(DATE_FORMAT(recover_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS recovered, \
+         CAST(dedup_key AS CHAR) AS episode_key \
+         FROM t_alert_info WHERE device_sn = ? AND dedup_key IS NOT NULL AND occur_at <= ? \
+         AND (occur_at = ? OR recover_at >= ? \
+         OR (recover_at IS NULL AND NOT COALESCE({ALERT_OVER}, 0))) \
+         ORDER BY t_alert_info.id DESC LIMIT ?"
+    )
+}
 
 /// The start of the query for the notifications of episodes.
 const NOTIFICATIONS: &str = "SELECT id, episode_key, transition, recipient, state, attempts, \
-     finished_at, last_error, traceparent, notice FROM t_alert_outbox WHERE episode_key IN ";
+     finished_at, last_error, traceparent, notice FROM t_alert_outbox WHERE episode_key";
 
 #[derive(Debug, FromRow)]
 struct AlertRow {
@@ -66,7 +73,7 @@ pub async fn read(
     sought: &SoughtReading,
     zone: &TimeZone,
 ) -> anyhow::Result<AlertSearch> {
-    let rows: Vec<AlertRow> = sqlx::query_as(ALERTS)
+    let rows: Vec<AlertRow> = sqlx::query_as(AssertSqlSafe(alerts()))
         .bind(&sought.device)
         .bind(&sought.time)
         .bind(&sought.time)
@@ -92,10 +99,8 @@ async fn notifications(
     if alerts.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(NOTIFICATIONS);
-    query.push_tuples(alerts, |mut row, alert| {
-        row.push_bind(&alert.episode_key);
-    });
+    let mut query = QueryBuilder::new(NOTIFICATIONS);
+    push_in(&mut query, alerts.iter().map(|alert| &alert.episode_key));
     query.push(" ORDER BY t_alert_outbox.id LIMIT ").push_bind(NOTIFICATIONS_MAX as i64);
     query.build_query_as().persistent(false).fetch_all(pool).await
 }
@@ -132,7 +137,7 @@ impl NotificationRow {
             recipient: self.recipient.clone(),
             state: self.state.clone(),
             attempts: self.attempts,
-            finished_at: self.finished_at.map(|at_ms| wall_of(at_ms, zone)),
+            finished_at: self.finished_at.map(|at_ms| wall_text_of(at_ms, zone)),
             last_error: self.last_error.clone(),
             trace: self.traceparent.as_deref().and_then(trace_of),
         }

@@ -17,29 +17,6 @@ pub struct SoughtReading {
     pub at_ms: i64,
 }
 
-/// What a part of the pipeline answered, or the reason why the answer is unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part<T> {
-    Known(T),
-    Unknown(String),
-}
-
-impl<T> Part<T> {
-    /// Returns the answer, if there is one.
-    pub fn known(&self) -> Option<&T> {
-        match self {
-            Self::Known(answer) => Some(answer),
-            Self::Unknown(_) => None,
-        }
-    }
-
-    /// Whether there is no answer.
-    pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-}
-
 /// A position in the readings topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {

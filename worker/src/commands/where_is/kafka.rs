@@ -10,7 +10,10 @@ use jiff::tz::TimeZone;
 use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_reading::TIMESTAMP_AHEAD_MS_MAX;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks, Watermarks};
+use ljwx_service::kafka::partitioner::partition_of;
+use ljwx_service::kafka::topic_reader::{
+    OffsetRanges, TopicReader, TopicWatermarks, Watermarks, whole,
+};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::answers::{FoundRecord, KeptMatch, Position, SearchedRange, SoughtReading};
@@ -71,8 +74,7 @@ impl TopicSearch {
         };
         let reader = TopicReader::new(kafka, CLIENT_ID)?;
         let ends = reader.ends(&topic)?.with_context(|| format!("there is no topic {topic}"))?;
-        let ranges: BTreeMap<i32, Range<i64>> =
-            ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect();
+        let ranges = whole(&ends);
         progress.update(|search| search.searched = searched(&ranges, &ends, 0))?;
         reader.read(&topic, &ranges, |message| {
             let found = self.kept_match(kind, message);
@@ -92,29 +94,22 @@ impl TopicSearch {
 
     /// Returns the ranges to search: the receipts from a day before the reading's time on, because
     /// a device's clock may be that much ahead.
-    fn ranges(
-        &self,
-        reader: &TopicReader,
-        ends: &TopicWatermarks,
-    ) -> anyhow::Result<BTreeMap<i32, Range<i64>>> {
+    fn ranges(&self, reader: &TopicReader, ends: &TopicWatermarks) -> anyhow::Result<OffsetRanges> {
         let topic = &self.config.kafka.readings_topic;
         let within = i64::try_from(self.config.within.as_millis()).unwrap_or(i64::MAX);
         let at_ms = self.sought.at_ms;
         let from = reader.at_time(topic, ends, at_ms - TIMESTAMP_AHEAD_MS_MAX)?;
         let to = reader.at_time(topic, ends, at_ms.saturating_add(within))?;
-        let own = matching::partition_of_key(self.sought.device.as_bytes(), ends.len());
-        let wanted = |partition: i32| self.config.all_partitions || Some(partition) == own;
+        let count = i32::try_from(ends.len()).unwrap_or(i32::MAX);
+        let own = partition_of(self.sought.device.as_bytes(), count);
+        let wanted = |partition: i32| self.config.all_partitions || partition == own;
         let range = |(partition, ends): (&i32, &Watermarks)| range_of(*partition, ends, &from, &to);
         Ok(ends.iter().filter(|(partition, _)| wanted(**partition)).map(range).collect())
     }
 
     /// Returns a range for each stored position that the topic still has outside `ranges`: of a
     /// late receipt, or of a partition from before the topic grew.
-    fn single_records(
-        &self,
-        ends: &TopicWatermarks,
-        ranges: &BTreeMap<i32, Range<i64>>,
-    ) -> Vec<BTreeMap<i32, Range<i64>>> {
+    fn single_records(&self, ends: &TopicWatermarks, ranges: &OffsetRanges) -> Vec<OffsetRanges> {
         let is_left = |position: &&Position| {
             let covered = ranges.get(&position.partition);
             ends.get(&position.partition)
@@ -122,7 +117,7 @@ impl TopicSearch {
                 && !covered.is_some_and(|range| range.contains(&position.offset))
         };
         let single = |position: &Position| {
-            BTreeMap::from([(position.partition, position.offset..position.offset + 1)])
+            OffsetRanges::from([(position.partition, position.offset..position.offset + 1)])
         };
         self.stored.iter().filter(is_left).map(single).collect()
     }
@@ -164,11 +159,7 @@ fn range_of(
 
 /// Describes the ranges. A range is cut if it begins where the partition begins and records before
 /// it are deleted. The partition's first record had the offset `base`.
-fn searched(
-    ranges: &BTreeMap<i32, Range<i64>>,
-    ends: &TopicWatermarks,
-    base: i64,
-) -> Vec<SearchedRange> {
+fn searched(ranges: &OffsetRanges, ends: &TopicWatermarks, base: i64) -> Vec<SearchedRange> {
     let describe = |(partition, range): (&i32, &Range<i64>)| SearchedRange {
         partition: *partition,
         from: range.start,
@@ -186,7 +177,7 @@ mod tests {
     fn a_range_is_cut_if_it_begins_with_the_first_record_that_is_left() {
         let is_cut = |low: i64, from: i64, base: i64| {
             let ends = TopicWatermarks::from([(1, Watermarks { low, high: 90 })]);
-            searched(&BTreeMap::from([(1, from..90)]), &ends, base)[0].cut
+            searched(&OffsetRanges::from([(1, from..90)]), &ends, base)[0].cut
         };
         assert!(is_cut(5, 5, 0), "older records are deleted");
         assert!(is_cut(90, 90, 0), "all records are deleted");

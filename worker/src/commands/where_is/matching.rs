@@ -1,9 +1,9 @@
-//! Decides which records belong to a reading, and in which partition its records are. Pure.
+//! Decides which records belong to a reading. Pure.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ljwx_ledger::dead_letter_headers::{ERROR_CODE, SOURCE_OFFSET, SOURCE_PARTITION};
 use ljwx_ledger::group::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
-use ljwx_reading::{Reading, wall_text, wire};
+use ljwx_reading::{Reading, wall_text, wall_text_of, wire};
 use ljwx_service::telemetry::trace::{self, TRACEPARENT};
 
 use super::answers::{
@@ -18,37 +18,6 @@ const RECEIVED_AT: &str = "received_at";
 /// A receipt in the year 2100. An item that was rejected for a time too far ahead becomes readable
 /// with it.
 const LATE_RECEIPT_MS: &str = "4102444800000";
-
-/// Returns the partition that the producers choose for a key: Kafka's murmur2, as positive number.
-pub fn partition_of_key(key: &[u8], partitions: usize) -> Option<i32> {
-    let partitions = u32::try_from(partitions).ok().filter(|count| *count > 0)?;
-    i32::try_from((murmur2(key) & 0x7fff_ffff) % partitions).ok()
-}
-
-/// Kafka's hash of a key.
-fn murmur2(key: &[u8]) -> u32 {
-    const SEED: u32 = 0x9747_b28c;
-    const FACTOR: u32 = 0x5bd1_e995;
-    let mut hash = SEED ^ (key.len() as u32);
-    let words = key.chunks_exact(4);
-    let rest = words.remainder();
-    for word in words {
-        let mut mixed = little_endian(word).wrapping_mul(FACTOR);
-        mixed ^= mixed >> 24;
-        hash = hash.wrapping_mul(FACTOR) ^ mixed.wrapping_mul(FACTOR);
-    }
-    if !rest.is_empty() {
-        hash = (hash ^ little_endian(rest)).wrapping_mul(FACTOR);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(FACTOR);
-    hash ^ (hash >> 15)
-}
-
-/// Returns the number of at most four bytes, the lowest first.
-fn little_endian(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |number, byte| (number << 8) | u32::from(*byte))
-}
 
 /// Whether a record with this key can be one of the device. Records of other producers may have no
 /// key.
@@ -73,7 +42,7 @@ pub fn record(
     let warnings = reading.warnings().iter();
     Some(FoundRecord {
         position: Position { partition: record.partition, offset },
-        received_at: wall_of(reading.received_at_ms(), zone),
+        received_at: wall_text_of(reading.received_at_ms(), zone),
         ahead_of_clock: reading.ahead_of_clock(),
         warnings: warnings
             .map(|warning| format!("{} {}", warning.field, warning.code.as_str()))
@@ -133,16 +102,15 @@ fn readings_of(reject: &KeptRecord, zone: &TimeZone) -> Vec<Reading> {
 
 /// Describes a reject or a dead letter.
 pub fn kept(record: &KeptRecord, certain: bool, zone: &TimeZone) -> KeptMatch {
-    let code = record.header("dlq.error.code").filter(|code| !code.is_empty());
-    let message = record.header("dlq.error.message").or_else(|| record.header("message"));
+    let code = record.header(ERROR_CODE).filter(|code| !code.is_empty());
     KeptMatch {
         position: Position { partition: record.partition, offset: record.offset },
         certain,
-        kept_at: wall_of(record.timestamp_ms, zone),
+        kept_at: wall_text_of(record.timestamp_ms, zone),
         class: record.class().to_owned(),
         code: code.map(str::to_owned),
-        message: message.unwrap_or_default().to_owned(),
-        source: position(record, "dlq.source.partition", "dlq.source.offset"),
+        message: record.message().to_owned(),
+        source: position(record, SOURCE_PARTITION, SOURCE_OFFSET),
         trace: record.header(TRACEPARENT).and_then(trace_of),
     }
 }
@@ -151,12 +119,6 @@ pub fn kept(record: &KeptRecord, certain: bool, zone: &TimeZone) -> KeptMatch {
 pub fn trace_of(traceparent: &str) -> Option<RecordTraceId> {
     let context = trace::read(traceparent.as_bytes())?;
     Some(RecordTraceId { trace_id: context.trace_id().to_string(), sampled: context.is_sampled() })
-}
-
-/// Formats a moment on the devices' wall clock.
-pub fn wall_of(at_ms: i64, zone: &TimeZone) -> String {
-    Timestamp::from_millisecond(at_ms)
-        .map_or_else(|_| "?".to_owned(), |at| wall_text(zone.to_datetime(at)))
 }
 
 #[cfg(test)]

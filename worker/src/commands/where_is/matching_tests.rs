@@ -36,23 +36,6 @@ fn reading(device: &str, time: &str) -> String {
 }
 
 #[test]
-fn a_key_has_the_partition_that_kafka_s_own_clients_choose() {
-    // The values are those of Kafka's own tests.
-    for (key, hash) in [
-        ("21", -973_932_308_i32),
-        ("foobar", -790_332_482),
-        ("a-little-bit-long-string", -985_981_536),
-        ("a-little-bit-longer-string", -1_486_304_829),
-        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
-        ("abc", 479_470_107),
-    ] {
-        assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
-    }
-    assert_eq!(partition_of_key(b"abc", 4), Some(479_470_107 % 4));
-    assert_eq!(partition_of_key(b"abc", 0), None);
-}
-
-#[test]
 fn a_record_is_found_by_identity_alone_and_says_where_it_came_from() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [

@@ -5,7 +5,7 @@
 //! say, `report` concludes from it, and `print` prints it.
 
 mod alerts;
-pub(crate) mod answers;
+mod answers;
 mod args;
 mod kafka;
 mod matching;
@@ -18,16 +18,16 @@ mod report;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tokio::time::timeout_at;
-use tokio_util::sync::CancellationToken;
+use ljwx_service::text::print_found;
 
 pub use args::WhereArgs;
 
-use answers::{FoundRecord, KeptMatch, Part, Position, StoredReading};
+use answers::{FoundRecord, KeptMatch, Position, StoredReading};
 use kafka::TopicSearch;
 use report::WhereReport;
 
 use crate::commands::dlq::args::KeptTopic;
+use crate::commands::part::Part;
 
 /// MySQL and Redis get this part of `--timeout`: a quarter. The topics, whose search takes longer,
 /// have the rest.
@@ -37,12 +37,9 @@ const SERVERS_PART: u32 = 4;
 const LATE: &str = "not answered within a quarter of --timeout";
 
 /// Looks for a reading everywhere and prints the report. The exit code tells whether it was found.
-pub async fn where_is(config: &WhereArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let report = tokio::select! {
-        report = report(config) => report?,
-        () = stop.cancelled() => anyhow::bail!("interrupted"),
-    };
-    print::print(&report, config.json, &mut std::io::stdout())?;
+pub async fn where_is(config: &WhereArgs) -> anyhow::Result<ExitCode> {
+    let report = report(config).await?;
+    print_found(config.json, &report, &mut std::io::stdout(), print::print)?;
     Ok(ExitCode::from(report.exit_code()))
 }
 
@@ -53,11 +50,11 @@ async fn report(config: &WhereArgs) -> anyhow::Result<WhereReport> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
     let pool = config.mysql.connect(zone)?.with_limit(limit);
     let (row, ledger, accepted, redis, alerts) = tokio::join!(
-        answer(servers_by, mysql::stored(&pool, &sought)),
-        answer(servers_by, mysql::ledger(&pool, group, topic)),
-        answer(servers_by, ljwx_ledger::ledger::accepted(&pool, topic)),
-        answer(servers_by, redis_hash::state(config, &sought)),
-        answer(servers_by, alerts::read(&pool, &sought, zone)),
+        Part::by(servers_by, LATE, mysql::stored(&pool, &sought)),
+        Part::by(servers_by, LATE, mysql::ledger(&pool, group, topic)),
+        Part::by(servers_by, LATE, ljwx_ledger::ledger::accepted(&pool, topic)),
+        Part::by(servers_by, LATE, redis_hash::state(config, &sought)),
+        Part::by(servers_by, LATE, alerts::read(&pool, &sought, zone)),
     );
     let search = TopicSearch {
         config: config.clone(),
@@ -116,19 +113,4 @@ fn positions(row: &StoredReading) -> Vec<Position> {
     let mut positions: Vec<Position> = row.first.into_iter().chain(row.latest).collect();
     positions.dedup();
     positions
-}
-
-/// Waits for an answer until the deadline.
-async fn answer<T, E: Into<anyhow::Error>>(
-    deadline: Instant,
-    work: impl Future<Output = Result<T, E>>,
-) -> Part<T> {
-    match timeout_at(deadline.into(), work).await {
-        Ok(Ok(answer)) => Part::Known(answer),
-        Ok(Err(error)) => {
-            let error: anyhow::Error = error.into();
-            Part::Unknown(format!("{error:#}"))
-        }
-        Err(_) => Part::Unknown(LATE.to_owned()),
-    }
 }

@@ -70,8 +70,8 @@ pub async fn stored(
     }))
 }
 
-/// Returns the positions of a row's first and latest delivery. Only replayed rejects have no latest
-/// one. Another writer's id is not the source of a delivery, and may be above the last one.
+/// Returns the positions of a row's first and latest delivery. A row with [`REJECT_SOURCE`] has no
+/// latest one. Another writer's id is not the source of a delivery, and may be above the last one.
 fn positions(id: i64, last_source: i64) -> (Option<Position>, Option<Position>) {
     if last_source < id && last_source != REJECT_SOURCE {
         return (None, None);

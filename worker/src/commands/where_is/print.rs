@@ -1,4 +1,4 @@
-//! Prints the report to standard output: text for people, or one JSON document.
+//! Prints the report for people, as text.
 
 use std::io::{self, Write};
 
@@ -6,19 +6,16 @@ use ljwx_service::text::one_line;
 
 use super::answers::{
     AlertRelation, AlertSearch, FoundAlert, FoundNotification, FoundRecord, GroupProgress,
-    HashState, KeptMatch, Part, Position, RecordTraceId, StoredReading, TopicMatches,
+    HashState, KeptMatch, Position, RecordTraceId, StoredReading, TopicMatches,
 };
 use super::report::WhereReport;
+use crate::commands::part::Part;
 
 /// What the text says of a part: the answer in one line, and its details.
-type Told = (String, Vec<String>);
+type PartText = (String, Vec<String>);
 
 /// Prints the report.
-pub fn print(report: &WhereReport, json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
-        return writeln!(out);
-    }
+pub fn print(report: &WhereReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "reading of {} at {}\n", report.device_sn, report.timestamp)?;
     let readings = part(&report.readings, |search| readings(search, &report.base));
     let group = format!("group {}", report.group);
@@ -41,14 +38,14 @@ pub fn print(report: &WhereReport, json: bool, out: &mut impl Write) -> io::Resu
 }
 
 /// Tells the answer of a part, or the reason why it is unknown.
-fn part<T>(part: &Part<T>, known: impl FnOnce(&T) -> Told) -> Told {
+fn part<T>(part: &Part<T>, known: impl FnOnce(&T) -> PartText) -> PartText {
     match part {
         Part::Known(answer) => known(answer),
         Part::Unknown(reason) => (format!("unknown: {reason}"), Vec::new()),
     }
 }
 
-fn readings(search: &TopicMatches<FoundRecord>, base: &Part<i64>) -> Told {
+fn readings(search: &TopicMatches<FoundRecord>, base: &Part<i64>) -> PartText {
     let mut details: Vec<String> = search.matches.iter().map(record_line).collect();
     for range in &search.searched {
         let (partition, from, to) = (range.partition, range.from, range.to);
@@ -95,7 +92,7 @@ fn record_line(record: &FoundRecord) -> String {
     line
 }
 
-fn kept(search: &TopicMatches<KeptMatch>) -> Told {
+fn kept(search: &TopicMatches<KeptMatch>) -> PartText {
     let certain = search.matches.iter().filter(|found| found.certain).count();
     let possible = search.matches.len() - certain;
     let mut answer = format!("{certain} of this reading");
@@ -123,7 +120,7 @@ fn kept_line(found: &KeptMatch) -> String {
     )
 }
 
-fn row(row: &Option<StoredReading>) -> Told {
+fn row(row: &Option<StoredReading>) -> PartText {
     let Some(row) = row else { return ("none".to_owned(), Vec::new()) };
     let merged = match row.deliveries {
         1 => "merged from 1 delivery".to_owned(),
@@ -147,7 +144,7 @@ fn row(row: &Option<StoredReading>) -> Told {
     (format!("{origin}, created {}, updated {}", row.create_time, row.update_time), details)
 }
 
-fn group_progress(progress: &[GroupProgress]) -> Told {
+fn group_progress(progress: &[GroupProgress]) -> PartText {
     let line = |one: &GroupProgress| {
         let stands = match one.next_offset {
             Some(next) => format!("the group stands at {next}"),
@@ -176,7 +173,7 @@ fn hash(state: &HashState) -> String {
     }
 }
 
-fn alerts(search: &AlertSearch) -> Told {
+fn alerts(search: &AlertSearch) -> PartText {
     let changed = search.alerts.iter().filter(|alert| alert.is_changed_by_reading()).count();
     let answer = match changed {
         0 => "no alert was opened or changed at this time".to_owned(),
@@ -229,7 +226,7 @@ fn notification_line(one: &FoundNotification) -> String {
     )
 }
 
-fn traces(traces: &[RecordTraceId]) -> Told {
+fn traces(traces: &[RecordTraceId]) -> PartText {
     if traces.is_empty() {
         return ("none".to_owned(), Vec::new());
     }

@@ -1,9 +1,11 @@
+use ljwx_service::text::print_found;
+
 use super::super::answers::{ReplayHeaders, SearchedRange, StoredDocument};
 use super::*;
 
 fn text(report: &WhereReport, json: bool) -> String {
     let mut out = Vec::new();
-    print(report, json, &mut out).unwrap();
+    print_found(json, report, &mut out, print).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -114,7 +116,7 @@ fn report() -> WhereReport {
 }
 
 #[test]
-fn every_part_is_told_in_the_order_of_the_pipeline() {
+fn every_part_is_printed_in_the_order_of_the_pipeline() {
     let expected = "\
 reading of ABC1 at 2025-09-02 16:09:00
 
@@ -143,7 +145,7 @@ traces: open them in Jaeger with Lookup by Trace ID
 }
 
 #[test]
-fn nothing_is_told_as_nothing() {
+fn nothing_is_printed_as_nothing() {
     let nothing = WhereReport {
         readings: Part::Known(TopicMatches::new(Vec::new())),
         dead_letters: Part::Known(TopicMatches::new(Vec::new())),

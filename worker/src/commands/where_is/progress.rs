@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Context;
 use tokio::time::timeout_at;
 
-use super::answers::{Part, Position, TopicMatches};
+use super::answers::{Position, TopicMatches};
+use crate::commands::part::Part;
 
 /// The reason why a search ended before its end.
 const LATE: &str = "not read within --timeout";

@@ -4,10 +4,11 @@ use ljwx_ledger::ledger::LedgerRow;
 use serde::Serialize;
 
 use super::answers::{
-    AlertSearch, FoundRecord, GroupProgress, HashState, KeptMatch, Part, RecordTraceId,
-    SoughtReading, StoredReading, TopicMatches,
+    AlertSearch, FoundRecord, GroupProgress, HashState, KeptMatch, RecordTraceId, SoughtReading,
+    StoredReading, TopicMatches,
 };
 use crate::commands::audit::EXIT_UNKNOWN;
+use crate::commands::part::Part;
 
 /// Exit code: some part knows the reading.
 pub const EXIT_FOUND: u8 = 0;

@@ -1,8 +1,9 @@
 //! Caches the last document written of each period, so that a document which a device repeats is
 //! stored once. If the document is unchanged, only its guard moves. An older document is not sent.
 //!
-//! A guard only grows, so the cache is never ahead of it. The statement itself compares the source
-//! of the stored document, so the cache may be wrong. The cache is bounded.
+//! A guard only grows, so the cache is never ahead of it, unless the database goes back in time. The
+//! ledger goes back too, so the worker claims again and clears the cache. The statement of a moved
+//! guard compares the source of the stored document. The cache is bounded.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -49,6 +50,12 @@ impl PeriodCache {
     pub fn committed(&self, whole: &PeriodDocuments<'_>) {
         self.days.committed(&whole.days);
         self.weeks.committed(&whole.weeks);
+    }
+
+    /// Forgets all periods.
+    pub fn clear(&self) {
+        self.days.lock().iter_mut().for_each(CacheHalf::clear);
+        self.weeks.lock().iter_mut().for_each(CacheHalf::clear);
     }
 
     /// Forgets these periods: the tables do not have what the cache has.

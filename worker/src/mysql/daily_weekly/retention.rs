@@ -1,5 +1,8 @@
-//! Removes daily and weekly rows past their retention.
+//! Removes daily and weekly rows past their retention, by the clock of this host and by the server's: one
+//! that is ahead removes nothing too soon.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_ledger::mysql::removal::{self, ROWS_MAX};
 use sqlx::AssertSqlSafe;
@@ -9,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 const WEEK_REST: u32 = 6;
 
 /// Removes daily rows older than `days` at an interval, until `stop`.
-pub async fn remove_old_days(pool: MySqlPool, days: u32, stop: CancellationToken) {
-    let remove = || remove(&pool, "t_user_health_data_daily", "date", days);
+pub async fn remove_old_days(pool: MySqlPool, zone: TimeZone, days: u32, stop: CancellationToken) {
+    let remove = || remove(&pool, &zone, "t_user_health_data_daily", "date", days);
     removal::repeat("daily documents", stop, remove).await;
 }
 
 /// Removes weekly rows whose last day is older than `days` at an interval, until `stop`.
-pub async fn remove_old_weeks(pool: MySqlPool, days: u32, stop: CancellationToken) {
+pub async fn remove_old_weeks(pool: MySqlPool, zone: TimeZone, days: u32, stop: CancellationToken) {
     let days = days.saturating_add(WEEK_REST);
-    let remove = || remove(&pool, "t_user_health_data_weekly", "week_start", days);
+    let remove = || remove(&pool, &zone, "t_user_health_data_weekly", "week_start", days);
     removal::repeat("weekly documents", stop, remove).await;
 }
 
@@ -25,13 +28,16 @@ pub async fn remove_old_weeks(pool: MySqlPool, days: u32, stop: CancellationToke
 /// batch holds.
 async fn remove(
     pool: &MySqlPool,
+    zone: &TimeZone,
     table: &str,
     column: &str,
     days: u32,
 ) -> Result<u64, sqlx::Error> {
+    let today = zone.to_datetime(Timestamp::now()).date();
     let oldest = format!(
         "SELECT CAST(MIN({column}) AS CHAR) FROM {table} \
-         WHERE {column} < CURRENT_DATE - INTERVAL {days} DAY"
+         WHERE {column} < CURRENT_DATE - INTERVAL {days} DAY \
+         AND {column} < DATE '{today}' - INTERVAL {days} DAY"
     );
     let mut all = 0;
     loop {

@@ -181,7 +181,7 @@ fn a_message_of_several_alerts_says_how_many_with_every_map() {
 
 proptest! {
     #[test]
-    fn whatever_is_told_every_value_fits_its_type(
+    fn whatever_the_content_every_value_fits_its_type(
         user in "(\\PC|\n|[😀-😎]){0,60}", ward in proptest::option::of("\\PC{0,40}"),
         value in proptest::option::of(-1e9..1e9), plain: bool,
         digest_of in proptest::option::of(0usize..10_000), others in 0usize..2_000,

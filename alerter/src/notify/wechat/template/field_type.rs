@@ -148,7 +148,7 @@ fn first(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
 
-/// Stands between two numbers for signs without a word of their own.
+/// Stands between two numbers for other characters.
 const AND: &str = "与";
 
 /// Returns the letters, digits and Chinese characters of a text. A word stands between two digits

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::acknowledgement::{AckLimits, Acknowledgements, KafkaState};
 use super::publish_error::PublishError;
+use crate::kafka::error_log::ErrorLog;
 use crate::metrics::{
     BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_ACK_AGE_SECONDS, PRODUCER_QUEUE_RECORDS,
     PRODUCER_STALLED_SECONDS, flag,
@@ -36,6 +37,7 @@ pub(super) struct ProducerHealth {
     logged: Arc<AtomicBool>,
     /// Signals that the producer has reported an error, possibly a fatal one.
     error_reported: Arc<Notify>,
+    errors: Arc<ErrorLog>,
 }
 
 /// The place of a record in the queue. Dropping it gives the place back.
@@ -65,6 +67,7 @@ impl ProducerHealth {
             acks: Arc::new(Mutex::new(Acknowledgements::new(limits, Instant::now()))),
             logged: Arc::default(),
             error_reported: Arc::default(),
+            errors: Arc::default(),
         }
     }
 
@@ -99,7 +102,9 @@ impl ProducerHealth {
 
 impl ClientContext for ProducerHealth {
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, reason, "Kafka producer reported an error");
+        if self.errors.admits(&error) {
+            warn!(%error, reason, "Kafka producer reported an error");
+        }
         self.error_reported.notify_one();
     }
 

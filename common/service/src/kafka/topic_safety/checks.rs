@@ -1,4 +1,4 @@
-//! Decides what follows from the answers about the watched topics: the verdict, the lines to log
+//! Decides what follows from the answers about the watched topics: the result, the lines to log
 //! and the wait before the next check.
 //!
 //! Pure: queries, logs and exports nothing.
@@ -25,7 +25,7 @@ pub(super) const MISSING_ANSWERS_MIN: u32 = 2;
 
 /// The result of the last complete check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CheckResult {
     /// No check is complete yet, for this reason.
     Unchecked(String),
     /// The messages of the refused settings, if there are any.
@@ -48,8 +48,8 @@ pub(super) enum LogLine {
 /// What follows from one check.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// The new verdict. `None` keeps the last one.
-    pub(super) verdict: Option<Verdict>,
+    /// The new result. `None` keeps the last one.
+    pub(super) result: Option<CheckResult>,
     /// The lines to log.
     pub(super) lines: Vec<LogLine>,
     /// Wait before the next check.
@@ -164,19 +164,19 @@ impl TopicChecks {
         let reason = (!refused.is_empty()).then(|| refused.join("; "));
         let wait = if reason.is_some() { RETRY_INTERVAL } else { CHECK_INTERVAL };
         self.found = found;
-        Outcome { verdict: Some(Verdict::Checked(reason)), lines, wait }
+        Outcome { result: Some(CheckResult::Checked(reason)), lines, wait }
     }
 
-    /// Keeps the verdict of a complete check: a topic rarely changes during an outage.
+    /// Keeps the result of a complete check: a topic rarely changes during an outage.
     fn keep(&mut self, reason: String) -> Outcome {
         let mut lines = Vec::new();
         if self.outage.as_ref() != Some(&reason) {
             lines.push(LogLine::Incomplete(reason.clone()));
         }
-        let unchecked = || Verdict::Unchecked(format!("topics not checked yet: {reason}"));
-        let verdict = (!self.is_checked).then(unchecked);
+        let unchecked = || CheckResult::Unchecked(format!("topics not checked yet: {reason}"));
+        let result = (!self.is_checked).then(unchecked);
         self.outage = Some(reason);
-        Outcome { verdict, lines, wait: RETRY_INTERVAL }
+        Outcome { result, lines, wait: RETRY_INTERVAL }
     }
 }
 

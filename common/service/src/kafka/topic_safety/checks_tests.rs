@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::checks::{
-    CHECK_INTERVAL, EMPTY_ANSWERS_MIN, LogLine, MISSING_ANSWERS_MIN, Outcome, RETRY_INTERVAL,
-    TopicChecks, Verdict,
+    CHECK_INTERVAL, CheckResult, EMPTY_ANSWERS_MIN, LogLine, MISSING_ANSWERS_MIN, Outcome,
+    RETRY_INTERVAL, TopicChecks,
 };
 use super::state::{Level, TopicRole, TopicState, WatchedTopic};
 
-/// The answers about all topics, the verdict that follows, and the lines of the log.
+/// The answers about all topics, the result that follows, and the lines of the log.
 type Step = (Result<Vec<TopicState>, &'static str>, &'static str, &'static [&'static str]);
 
 /// A topic with these settings only, which is safe without any.
@@ -43,12 +43,12 @@ fn of_readings() -> TopicChecks {
     checks(&[("readings", TopicRole::Readings)])
 }
 
-fn verdict(outcome: &Outcome) -> &'static str {
-    match &outcome.verdict {
+fn result(outcome: &Outcome) -> &'static str {
+    match &outcome.result {
         None => "kept",
-        Some(Verdict::Unchecked(_)) => "unchecked",
-        Some(Verdict::Checked(None)) => "safe",
-        Some(Verdict::Checked(Some(_))) => "refused",
+        Some(CheckResult::Unchecked(_)) => "unchecked",
+        Some(CheckResult::Checked(None)) => "safe",
+        Some(CheckResult::Checked(Some(_))) => "refused",
     }
 }
 
@@ -67,7 +67,7 @@ fn line(line: &LogLine) -> String {
 /// Takes one answer and compares what follows.
 fn step(checks: &mut TopicChecks, (answers, expected, lines): Step, name: &str) {
     let outcome = checks.take(answers.map_err(anyhow::Error::msg));
-    assert_eq!(verdict(&outcome), expected, "{name}: {outcome:?}");
+    assert_eq!(result(&outcome), expected, "{name}: {outcome:?}");
     let logged: Vec<_> = outcome.lines.iter().map(line).collect();
     assert_eq!(logged, lines, "{name}");
     let wait = if expected == "safe" { CHECK_INTERVAL } else { RETRY_INTERVAL };
@@ -81,7 +81,7 @@ fn steps<const N: usize>(checks: &mut TopicChecks, steps: [Step; N]) {
 }
 
 #[test]
-fn an_outage_keeps_the_verdict_and_is_logged_once_for_each_reason() {
+fn an_outage_keeps_the_result_and_is_logged_once_for_each_reason() {
     let compressed = || topic(&[("compression.type", "gzip")]);
     steps(
         &mut of_readings(),
@@ -111,7 +111,7 @@ fn an_outage_keeps_the_verdict_and_is_logged_once_for_each_reason() {
 fn the_reason_of_the_first_outage_is_the_reason_against_use() {
     let outcome = of_readings().take(Err(anyhow::Error::msg("down")));
     let reason = "topics not checked yet: down".to_owned();
-    assert_eq!(outcome.verdict, Some(Verdict::Unchecked(reason)));
+    assert_eq!(outcome.result, Some(CheckResult::Unchecked(reason)));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn two_topics_without_settings_are_counted_side_by_side() {
     let hidden = || vec![without_settings(), without_settings()];
     for _ in 1..EMPTY_ANSWERS_MIN {
         let outcome = checks.take(Ok(hidden()));
-        assert_eq!(verdict(&outcome), "unchecked", "{outcome:?}");
+        assert_eq!(result(&outcome), "unchecked", "{outcome:?}");
     }
     let denied = &["checked", "warned rights", "warned rights"];
     step(&mut checks, (Ok(hidden()), "safe", denied), "denied");

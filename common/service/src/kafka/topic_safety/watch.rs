@@ -1,14 +1,14 @@
 //! Checks topics at the start and for ever after, logs and exports what changes, and keeps the
 //! reason why the topics must not be used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::checks::{LogLine, Outcome, TopicChecks, Verdict};
+use super::checks::{CheckResult, LogLine, Outcome, TopicChecks};
 use super::observe::TopicObserver;
 use super::settings;
 use super::state::{Level, TopicRole, TopicState};
@@ -19,34 +19,34 @@ use crate::metrics::{TOPIC_UNSAFE, flag};
 
 pub use super::state::WatchedTopic;
 
-/// Whether the watched topics may be used. Clones share the verdict.
+/// Whether the watched topics may be used. Clones share the result.
 #[derive(Debug, Clone)]
-pub struct TopicSafety(Arc<Mutex<Verdict>>);
+pub struct TopicSafety(Arc<Mutex<CheckResult>>);
 
 impl TopicSafety {
     /// Returns the reason against use: a refused setting, or that no check is complete yet.
     pub fn reason(&self) -> Option<String> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Verdict::Unchecked(reason) => Some(reason.clone()),
-            Verdict::Checked(refused) => refused.clone(),
+        match &*self.result() {
+            CheckResult::Unchecked(reason) => Some(reason.clone()),
+            CheckResult::Checked(refused) => refused.clone(),
         }
     }
 
     /// Returns the refused settings. `None` before the first complete check.
     pub fn refused(&self) -> Option<String> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Verdict::Unchecked(_) => None,
-            Verdict::Checked(refused) => refused.clone(),
+        match &*self.result() {
+            CheckResult::Unchecked(_) => None,
+            CheckResult::Checked(refused) => refused.clone(),
         }
     }
 
     /// Whether the topics may be used: a check is complete, and it refused nothing.
     pub fn allows_use(&self) -> bool {
-        matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Verdict::Checked(None))
+        matches!(&*self.result(), CheckResult::Checked(None))
     }
 
-    fn set(&self, verdict: Verdict) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+    fn result(&self) -> MutexGuard<'_, CheckResult> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,7 +67,8 @@ pub fn of_group(kafka: &KafkaArgs, group: &str) -> Vec<WatchedTopic> {
     ]
 }
 
-/// Watches `topics` in the background until `stop`. The process ends if the watch does.
+/// Watches `topics` in the background until `stop`. Returns whether they may be used, now and after
+/// each later check. The process ends if the watch does.
 pub fn start(
     kafka: &KafkaArgs,
     client_id: &str,
@@ -76,13 +77,13 @@ pub fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<TopicSafety> {
     let watch = TopicWatch::new(kafka, client_id, topics)?;
-    let safety = watch.safety();
+    let safety = watch.safety.clone();
     essential.spawn("the watch of topics", stop, watch.run(stop.clone()));
     Ok(safety)
 }
 
 /// Checks topics again and again.
-pub struct TopicWatch {
+struct TopicWatch {
     observer: TopicObserver,
     checks: TopicChecks,
     safety: TopicSafety,
@@ -90,14 +91,10 @@ pub struct TopicWatch {
 
 impl TopicWatch {
     /// Creates a watch that connects on its first check. The brokers log it as `client_id`.
-    pub fn new(
-        kafka: &KafkaArgs,
-        client_id: &str,
-        topics: Vec<WatchedTopic>,
-    ) -> anyhow::Result<Self> {
+    fn new(kafka: &KafkaArgs, client_id: &str, topics: Vec<WatchedTopic>) -> anyhow::Result<Self> {
         let observer = TopicObserver::new(kafka, client_id)
             .context("cannot create the client that checks topics; look at --kafka-set")?;
-        let unchecked = Verdict::Unchecked("topics not checked yet".into());
+        let unchecked = CheckResult::Unchecked("topics not checked yet".into());
         Ok(Self {
             observer,
             checks: TopicChecks::new(topics, kafka.development, kafka.require_safe_topics),
@@ -105,13 +102,8 @@ impl TopicWatch {
         })
     }
 
-    /// Returns whether the topics may be used, now and after each later check.
-    pub fn safety(&self) -> TopicSafety {
-        self.safety.clone()
-    }
-
     /// Checks until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         loop {
             let states = tokio::select! {
                 () = stop.cancelled() => return,
@@ -135,11 +127,11 @@ impl TopicWatch {
     }
 
     fn publish(&self, outcome: &Outcome) {
-        if let Some(verdict) = &outcome.verdict {
-            self.safety.set(verdict.clone());
+        if let Some(result) = &outcome.result {
+            *self.safety.result() = result.clone();
         }
         outcome.lines.iter().for_each(log);
-        if matches!(outcome.verdict, Some(Verdict::Checked(_))) {
+        if matches!(outcome.result, Some(CheckResult::Checked(_))) {
             self.export();
         }
     }

@@ -122,7 +122,7 @@ async fn what_wecom_would_not_take_is_refused_by_its_code() {
 }
 
 #[tokio::test]
-async fn unknown_members_are_named_while_the_others_are_told() {
+async fn unknown_members_are_named_while_the_others_are_notified() {
     let wechat = start().await;
     let token = corp(&wechat).await;
     wechat.set(|settings| settings.members = members(&["nurse", "Doctor"]));
@@ -164,7 +164,7 @@ async fn the_same_request_is_delivered_once_where_it_asks_for_that() {
 }
 
 #[tokio::test]
-async fn what_a_member_gets_too_much_of_is_dropped_and_nobody_is_told() {
+async fn what_a_member_gets_too_much_of_is_dropped_without_an_errcode() {
     let wechat = start().await;
     let token = corp(&wechat).await;
     wechat.set(|settings| settings.member = Some(Limit::a_minute(30)));

@@ -1,26 +1,21 @@
 //! Copies an old table in chunks. Each chunk is one transaction with its progress, so a copy that is killed
-//! loses and doubles nothing.
+//! loses and doubles nothing. `row_writer` stores the rows.
+
+mod row_writer;
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_ledger::mysql::errors::{self, Remedy};
-use ljwx_ledger::mysql::sql::Dialect;
-use ljwx_ledger::mysql::{MySqlConnection, server_version};
-use sqlx::AssertSqlSafe;
+use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_ledger::mysql::errors::{self, DEADLOCK, LOCK_WAIT_TIMEOUT, NO_SUCH_TABLE};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::adopted_rows::{AdoptedRow, AdoptedStatements, OldPeriod, documents, merge};
-use super::old_row::{Clock, OldRow, SetAside, read_period, read_reading};
 use super::old_table::{self, BEFORE_FIRST};
 use super::progress::{self, Progress};
 use super::screen::Screen;
-use super::source::{Source, TableKind};
-use crate::batch::row::Identity;
-use crate::mysql::daily_weekly::PeriodStatements;
-use crate::mysql::packet_limit::PacketLimit;
+use super::source::Source;
+use row_writer::RowWriter;
 
 /// Attempts at one chunk, if its rows are locked by others.
 const TRIES_MAX: u32 = 10;
@@ -28,7 +23,7 @@ const TRIES_MAX: u32 = 10;
 /// Pause before the next attempt.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 
-/// After a chunk the copy rests for this part of the chunk's time at least: a quarter.
+/// After a chunk, a copy or a comparison rests for this part of the chunk's time at least: a quarter.
 const REST_PART: u32 = 4;
 
 /// Days whose documents may still change by readings that devices send late.
@@ -36,16 +31,6 @@ const LATE_DAYS: u32 = 8;
 
 /// Hours by which the clock of the earlier server may differ: that of another time zone.
 const CLOCK_HOURS: u32 = 26;
-
-/// The reason to set a row aside whose values MySQL rejects.
-const REJECTED_BY_MYSQL: &str = "rejected_by_mysql";
-
-/// Errors of rows that another transaction has locked.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
-const DEADLOCK: u16 = 1213;
-
-/// Error of a table that does not exist: the monthly job has renamed it and not created it yet.
-const NO_SUCH_TABLE: u16 = 1146;
 
 /// The end of a pass over a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +58,9 @@ enum Chunk {
 
 /// Copies tables over one connection.
 pub struct Copier<'a> {
-    zone: &'a TimeZone,
     rows_per_second: u32,
     stop: &'a CancellationToken,
-    statements: AdoptedStatements,
-    periods: PeriodStatements,
-    text_max: usize,
+    rows: RowWriter<'a>,
     screen: Screen,
 }
 
@@ -90,16 +72,8 @@ impl<'a> Copier<'a> {
         rows_per_second: u32,
         stop: &'a CancellationToken,
     ) -> Result<Self, sqlx::Error> {
-        let dialect = Dialect::of_version(&server_version::query(connection).await?);
-        Ok(Self {
-            zone,
-            rows_per_second,
-            stop,
-            statements: AdoptedStatements::new(dialect),
-            periods: PeriodStatements::new(dialect),
-            text_max: PacketLimit::default().text_max(connection).await?,
-            screen: Screen::new(),
-        })
+        let rows = RowWriter::new(connection, zone).await?;
+        Ok(Self { rows_per_second, stop, rows, screen: Screen::new() })
     }
 
     /// Copies the rows of a table that are not copied yet.
@@ -151,9 +125,10 @@ impl<'a> Copier<'a> {
                 Err(error) => error,
             };
             match errors::number(&failed) {
-                Some(NO_SUCH_TABLE) => return Ok(Chunk::Replaced),
+                // The monthly job has renamed the table and not created it yet.
+                Some(NO_SUCH_TABLE) if names(&failed, source) => return Ok(Chunk::Replaced),
                 Some(DEADLOCK) if tries < TRIES_MAX => {}
-                Some(LOCK_WAIT_TIMEOUT) if tries < TRIES_MAX => {
+                Some(LOCK_WAIT_TIMEOUT) if tries < TRIES_MAX && !self.stop.is_cancelled() => {
                     let sessions = old_table::open_transactions(connection).await;
                     warn!(table = source.table, sessions, "rows or a table are locked, retrying");
                 }
@@ -197,103 +172,17 @@ impl<'a> Copier<'a> {
         if !is_same_table(connection, source, &progress).await? {
             return Ok(Chunk::Replaced);
         }
-        let Some(to) = old_table::page_end(connection, source, after).await? else {
+        let Some(to) = old_table::page_end(connection, source, after, condition).await? else {
             return Ok(Chunk::End);
         };
         let rows = old_table::rows(connection, source, (after, to), condition).await?;
-        let aside = if source.kind.has_readings() {
-            self.write_readings(connection, &rows).await?
-        } else {
-            self.write_periods(connection, source.kind, &rows).await?
-        };
-        for text in self.statements.set_aside(&source.name, &aside, self.text_max) {
-            execute(connection, text).await?;
-        }
+        self.rows.write(connection, source, &rows).await?;
         let known = progress.copied_to.unwrap_or(BEFORE_FIRST);
         let new = rows.iter().filter(|row| row.id > known).count();
         let last_row = old_table::fingerprint(connection, source, to).await?;
         let (name, rate) = (&source.name, self.screen.rate());
         progress::advance(connection, name, (to, last_row), new as i64, rate).await?;
         Ok(Chunk::Copied { to, read: rows.len(), new })
-    }
-
-    /// Stores readings. Returns what was set aside.
-    async fn write_readings(
-        &self,
-        connection: &mut MySqlConnection,
-        rows: &[OldRow],
-    ) -> Result<Vec<SetAside>, sqlx::Error> {
-        let clock = Clock { zone: self.zone, now: Timestamp::now() };
-        let (mut readings, mut aside) = (Vec::with_capacity(rows.len()), Vec::new());
-        for row in rows {
-            match read_reading(row, clock) {
-                Ok((reading, values)) => {
-                    readings.push(reading);
-                    aside.extend(values);
-                }
-                Err(whole) => aside.push(whole),
-            }
-        }
-        let merged = merge(readings);
-        let mut left = merged.iter();
-        for (text, count) in self.statements.upserts(merged.iter(), self.text_max) {
-            let these: Vec<_> = left.by_ref().take(count as usize).collect();
-            match execute(connection, text).await {
-                Err(error) if errors::remedy(&error) == Remedy::Data => {
-                    let rejected = self.write_one_by_one(connection, these).await?;
-                    let of = |id: i64| rows.iter().find(|row| row.id == id);
-                    let rejected = rejected.into_iter().filter_map(of);
-                    aside.extend(rejected.map(|row| row.set_aside(REJECTED_BY_MYSQL)));
-                }
-                written => written?,
-            }
-        }
-        Ok(aside)
-    }
-
-    /// Stores each row by a statement of its own. Returns the old ids of those that MySQL rejects.
-    async fn write_one_by_one(
-        &self,
-        connection: &mut MySqlConnection,
-        rows: Vec<(&Identity, &AdoptedRow)>,
-    ) -> Result<Vec<i64>, sqlx::Error> {
-        let mut rejected = Vec::new();
-        for row in rows {
-            for (text, _) in self.statements.upserts(std::iter::once(row), self.text_max) {
-                match execute(connection, text).await {
-                    Err(error) if errors::remedy(&error) == Remedy::Data => {
-                        rejected.push(row.1.old_id);
-                    }
-                    written => written?,
-                }
-            }
-        }
-        Ok(rejected)
-    }
-
-    /// Stores documents. Returns what was set aside.
-    async fn write_periods(
-        &self,
-        connection: &mut MySqlConnection,
-        kind: TableKind,
-        rows: &[OldRow],
-    ) -> Result<Vec<SetAside>, sqlx::Error> {
-        let clock = Clock { zone: self.zone, now: Timestamp::now() };
-        let (mut periods, mut aside) = (Vec::with_capacity(rows.len()), Vec::new());
-        for row in rows {
-            match read_period(row, kind.time_column(), clock) {
-                Ok((reading, values)) => {
-                    periods.push(OldPeriod { old_id: row.id, reading });
-                    aside.extend(values);
-                }
-                Err(whole) => aside.push(whole),
-            }
-        }
-        let documents = documents(kind, &periods);
-        for upsert in self.periods.upserts(&documents, self.text_max) {
-            execute(connection, upsert.text).await?;
-        }
-        Ok(aside)
     }
 }
 
@@ -307,9 +196,10 @@ pub async fn is_same_table(
     Ok(old_table::fingerprint(connection, source, copied_to).await? == progress.last_row)
 }
 
-async fn execute(connection: &mut MySqlConnection, text: String) -> Result<(), sqlx::Error> {
-    // Safe: `sql::ValueList` has escaped every value.
-    sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)
+/// Returns whether an error names the old table. The server writes `'database.table'`.
+fn names(error: &sqlx::Error, source: &Source) -> bool {
+    let name = format!("'{}'", source.path.replace('`', ""));
+    errors::message(error).to_lowercase().contains(&name.to_lowercase())
 }
 
 /// Returns the condition for rows of a table of documents that may have changed since the last pass. Readings
@@ -330,7 +220,7 @@ fn changed_since(source: &Source, progress: &Progress) -> Option<String> {
 }
 
 /// Returns the pause after a chunk of `rows` rows that took so long.
-fn pause(rows: usize, rows_per_second: u32, took: Duration) -> Duration {
+pub fn pause(rows: usize, rows_per_second: u32, took: Duration) -> Duration {
     let due = Duration::from_secs_f64(rows as f64 / f64::from(rows_per_second));
     due.saturating_sub(took).max(took / REST_PART)
 }

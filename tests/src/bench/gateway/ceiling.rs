@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 /// In a closed loop every connection waits for each linger: a longer one would be all that is
 /// measured. The gateway gets the same linger.
-pub(super) const LINGER: Duration = Duration::from_millis(2);
+pub(crate) const LINGER: Duration = Duration::from_millis(2);
 
 /// Number of keys over which the records spread, like those of this many devices.
 const KEYS: usize = 1000;
@@ -32,7 +32,7 @@ struct Bare {
 }
 
 /// Publishes every body unchanged and answers once Kafka has it.
-pub(super) async fn serve() -> anyhow::Result<()> {
+pub(crate) async fn serve() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", variable("KAFKA_BROKERS")?);

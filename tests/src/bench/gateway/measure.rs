@@ -8,9 +8,9 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::gateway_ceiling::LINGER;
-use super::table::{Table, median};
+use super::ceiling::LINGER;
 use crate::accounting::verdict::wall_time;
+use crate::bench::table::{Table, median};
 use crate::fleet::{Pool, Target};
 use crate::stack::launch::Launch;
 use crate::stack::process::Service;
@@ -32,14 +32,14 @@ const DEVICES: usize = 1000;
 const RATIO_MIN: f64 = 0.6;
 
 /// The figures of one measurement.
-pub(super) struct Rate {
-    pub(super) requests: f64,
+pub(crate) struct Rate {
+    pub(crate) requests: f64,
     p50: Duration,
     p99: Duration,
 }
 
 /// Measures gateway and ceiling in turn.
-pub(super) async fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
+pub(crate) async fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
     println!("gateway: single readings of watches, {CONNECTIONS} connections, acks=all");
     let world = World::shared("bench").await?.with_partitions(12);
     world.migrate().await?;
@@ -72,17 +72,17 @@ fn bare(world: &World) -> Launch {
 }
 
 /// Gives the gateway the settings that a closed loop needs.
-pub(super) fn closed_loop(gateway: Launch) -> Launch {
+pub(crate) fn closed_loop(gateway: Launch) -> Launch {
     gateway.env("LINGER", format!("{}ms", LINGER.as_millis()))
 }
 
 /// Returns a body of each device.
-pub(super) fn bodies(world: &World) -> Arc<Vec<Vec<u8>>> {
+pub(crate) fn bodies(world: &World) -> Arc<Vec<Vec<u8>>> {
     Arc::new((0..DEVICES).map(|n| body(&world.device(n))).collect())
 }
 
 /// Loads a server for a while, then ends it.
-pub(super) async fn run(service: Service, bodies: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Rate> {
+pub(crate) async fn run(service: Service, bodies: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Rate> {
     let target = Target::resolve(&service.url("/upload_health_data")).await?;
     let pool = Arc::new(Pool::new(target, CONNECTIONS));
     let from = Instant::now() + WARM_UP;
