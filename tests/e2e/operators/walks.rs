@@ -29,9 +29,9 @@ async fn search(
     asked: &[(&str, &str)],
     find: impl Fn(&Trace) -> bool,
 ) -> Result<Trace> {
-    let (url, find) = (jaeger::url(world)?, &find);
+    let find = &find;
     eventually(SOON, &format!("a trace for {asked:?}"), || async move {
-        let found = jaeger::search(url, asked).await?;
+        let found = jaeger::search(world, asked).await?;
         Ok(found.into_iter().find(|trace| find(trace)))
     })
     .await
@@ -92,14 +92,10 @@ async fn from_a_slow_batch_to_its_readings() -> Result<()> {
     pass(SLOW_BATCH).await;
     lock.release().await?;
     let process = format!("process {}", world.readings_topic);
-    let asked = [("service", "worker"), ("operation", "batch_processing"), ("minDuration", "1s")];
-    let batch = search(world, &asked, |trace| {
-        let batch = trace.one("batch_processing");
-        batch.is_ok_and(|batch| {
-            batch.attribute("messaging.destination.name") == Some(&world.readings_topic)
-        })
-    })
-    .await?;
+    let tags = json!({ "messaging.destination.name": world.readings_topic }).to_string();
+    let slow = ("minDuration", "1s");
+    let asked = [("service", "worker"), ("operation", "batch_processing"), slow, ("tags", &tags)];
+    let batch = search(world, &asked, |trace| has(trace, &["batch_processing"])).await?;
     let span = batch.one("batch_processing")?;
     let id = span.attribute("batch.id").context("no batch.id")?;
     let linked: usize = span.attribute("batch.links").context("no batch.links")?.parse()?;
@@ -204,7 +200,7 @@ async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<(
         .await?;
     let plain = format!("process {}", world.readings_topic);
     let asked = [("service", "worker"), ("operation", plain.as_str())];
-    let traces = jaeger::search(jaeger::url(world)?, &asked).await?;
+    let traces = jaeger::search(world, &asked).await?;
     ensure!(traces.is_empty(), "what nobody asks about is not recorded");
     watched.end().await
 }

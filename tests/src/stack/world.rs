@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -55,6 +56,8 @@ pub struct World {
     pub alerter_group: String,
     /// Folder of the services' logs.
     pub logs: PathBuf,
+    /// Nothing of this world is older.
+    pub created: SystemTime,
     id: String,
     partitions: u32,
     launched: AtomicUsize,
@@ -110,6 +113,7 @@ impl World {
             worker_group: format!("worker-{id}"),
             alerter_group: format!("alerter-{id}"),
             logs,
+            created: SystemTime::now(),
             id,
             partitions: PARTITIONS,
             launched: AtomicUsize::new(0),
