@@ -1,6 +1,7 @@
 //! Queries MySQL for the tests: the ledger, counts, and rows as text.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use ljwx_ledger::mysql::errors::{self, DEADLOCK};
 use ljwx_ledger::mysql::sql;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
@@ -9,6 +10,9 @@ use crate::clients::kafka::Watermarks;
 
 /// Password of the users that tests create. On MySQL their accounts are of its default kind.
 pub const PASSWORD: &str = "of-a-test";
+
+/// The most deadlocks of one statement. More are a fault.
+const DEADLOCKS_MAX: u32 = 10;
 
 /// A world's database.
 #[derive(Debug, Clone)]
@@ -80,10 +84,17 @@ impl Database {
         row.into_iter().next().flatten().context("SELECT VERSION()")
     }
 
-    /// Runs a statement.
+    /// Runs a statement. Beside those of services it may be the victim of a deadlock, which has
+    /// changed nothing: it is run again then.
     pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
-        self.pool.execute(AssertSqlSafe(sql.to_owned())).await.with_context(|| sql.to_owned())?;
-        Ok(())
+        for _ in 0..DEADLOCKS_MAX {
+            let done = self.pool.execute(AssertSqlSafe(sql.to_owned())).await;
+            if done.as_ref().err().and_then(errors::number) != Some(DEADLOCK) {
+                done.with_context(|| sql.to_owned())?;
+                return Ok(());
+            }
+        }
+        bail!("{DEADLOCKS_MAX} deadlocks in a row: {sql}")
     }
 
     /// Runs a query and returns every value as the server's own text.
