@@ -101,7 +101,7 @@ impl Pipeline {
             self.look_up(&mut router, &unknown).await?;
         }
         let people = changes.iter().map(|change| change.ids).collect();
-        self.look_up_names(&mut router, &people).await;
+        self.look_up(&mut router, &people).await?;
         self.record(&changes, None, SystemTime::now(), partition_batch, &router);
         Ok(())
     }

@@ -151,8 +151,7 @@ impl Pipeline {
         let partition = delivery.partition;
         let mut evaluated = self.engine.evaluate(partition, arrival, &*router);
         while !evaluated.unknown.is_empty() {
-            let missing = router.missing(&evaluated.unknown);
-            let people = with_behind(missing, &mut behind, bound, router.lookups());
+            let people = with_behind(&evaluated.unknown, &mut behind, bound, router);
             self.look_up(router, &people).await?;
             self.engine.resume(partition, arrival, &*router, &mut evaluated);
         }
@@ -161,25 +160,26 @@ impl Pipeline {
             return Ok(());
         }
         let people = evaluated.changes.iter().map(|change| change.ids).collect();
-        let people = with_behind(router.nameless(&people), &mut behind, bound, router.lookups());
-        self.look_up_names(router, &people).await;
+        let people = with_behind(&people, &mut behind, bound, router);
+        self.look_up(router, &people).await?;
         self.record(&evaluated.changes, Some(delivery), since, partition_batch, router);
         Ok(())
     }
 }
 
-/// Returns the people who are missing, and with them one more of the deliveries behind at each
-/// lookup. So the many alerts of a batch need few lookups, and the few alerts of many deliveries look
-/// up few people in vain.
+/// Returns those of the people who are not known, and with them as many of the deliveries behind as
+/// people are known. So the many alerts of a batch need few lookups, and one alert looks up no one
+/// else.
 fn with_behind<'a>(
-    mut missing: BTreeSet<Ids>,
+    people: &BTreeSet<Ids>,
     behind: &mut impl Iterator<Item = &'a Delivery>,
     bound: &HashMap<DeviceSn, Ids>,
-    lookups: usize,
+    router: &PeopleRouter,
 ) -> BTreeSet<Ids> {
+    let mut missing = router.missing(people);
     if !missing.is_empty() {
         let readings = behind.filter_map(|delivery| delivery.reading.as_ref().ok());
-        missing.extend(readings.take(lookups).map(|reading| ids_of(reading, bound)));
+        missing.extend(readings.take(router.known()).map(|reading| ids_of(reading, bound)));
     }
     missing
 }

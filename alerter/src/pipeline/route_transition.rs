@@ -54,15 +54,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Looks up the names that the router lacks, all together.
-    pub(super) async fn look_up_names(&self, router: &mut PeopleRouter, people: &BTreeSet<Ids>) {
-        let missing = router.nameless(people);
-        if !missing.is_empty() {
-            router.add_names(self.shared.directory.names(&missing).await);
-        }
-    }
-
-    /// Adds the changes by one delivery, or by one look, to the partition's batch. Their names are
+    /// Adds the changes by one delivery, or by one look, to the partition's batch. Their people are
     /// looked up. A record also shows that other devices are silent, and is not the cause of their
     /// alerts.
     pub(super) fn record(

@@ -52,36 +52,30 @@ impl Contacts {
 impl Directory {
     /// Returns the contacts of each of these ids.
     pub async fn contacts(&self, wanted: &BTreeSet<Ids>) -> LookupResult<HashMap<Ids, Contacts>> {
-        let mut found = self.names(wanted).await;
-        for (customer_id, all) in by_tenant(wanted) {
-            let (tenant, people) = self.tenant_contacts(customer_id, &all).await?;
-            let tenant = Arc::new(tenant);
-            for (ids, people) in all.into_iter().zip(people) {
-                let contacts = found.entry(ids).or_default();
-                contacts.tenant = Arc::clone(&tenant);
-                contacts.people = people.into();
-            }
+        let mut tenants: BTreeMap<i64, Vec<Ids>> = BTreeMap::new();
+        for ids in wanted {
+            tenants.entry(ids.customer_id.unwrap_or_default()).or_default().push(*ids);
         }
-        Ok(found)
-    }
-
-    /// Returns contacts of each of these ids that have names, and no recipients: for alerts that look
-    /// for no recipient.
-    pub async fn names(&self, wanted: &BTreeSet<Ids>) -> HashMap<Ids, Contacts> {
         let mut found = HashMap::with_capacity(wanted.len());
-        for (customer_id, all) in by_tenant(wanted) {
+        for (customer_id, all) in tenants {
+            let (tenant, people) = self.tenant_contacts(customer_id, &all).await?;
             let users = all.iter().filter_map(|ids| ids.user_id).collect();
             let columns = ["real_name", "user_name"];
             let wearers = self.known_names("sys_user", &columns, customer_id, users).await;
             let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
             let wards = self.known_names("sys_org_units", &["name"], customer_id, orgs).await;
-            found.extend(all.into_iter().map(|ids| {
-                let wearer = ids.user_id.and_then(|id| wearers.get(&id).cloned());
-                let ward = ids.org_id.and_then(|id| wards.get(&id).cloned());
-                (ids, Contacts { wearer, ward, ..Contacts::default() })
+            let tenant = Arc::new(tenant);
+            found.extend(all.into_iter().zip(people).map(|(ids, people)| {
+                let contacts = Contacts {
+                    tenant: Arc::clone(&tenant),
+                    people: people.into(),
+                    wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
+                    ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
+                };
+                (ids, contacts)
             }));
         }
-        found
+        Ok(found)
     }
 
     /// Finds the recipients of a tenant's notice again, without an address and without accounts of
@@ -168,14 +162,6 @@ impl Directory {
         }
         found
     }
-}
-
-fn by_tenant(wanted: &BTreeSet<Ids>) -> BTreeMap<i64, Vec<Ids>> {
-    let mut tenants: BTreeMap<i64, Vec<Ids>> = BTreeMap::new();
-    for ids in wanted {
-        tenants.entry(ids.customer_id.unwrap_or_default()).or_default().push(*ids);
-    }
-    tenants
 }
 
 /// Returns the name in a row, in one line and of bounded length: the first of these columns that has

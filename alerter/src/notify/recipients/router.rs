@@ -21,9 +21,6 @@ pub struct PeopleRouter {
     silences: ActiveSilences,
     limits: Arc<AccountLimits>,
     contacts: HashMap<Ids, Contacts>,
-    /// Contacts without recipients, of alerts that look for none.
-    names: HashMap<Ids, Contacts>,
-    lookups: usize,
     /// Whether an account rests. The sender may change that at any time, and recipients are chosen
     /// twice: before a step, and for its rows. So the first answer holds for the batch.
     resting: HashMap<String, bool>,
@@ -34,25 +31,17 @@ pub struct PeopleRouter {
 impl PeopleRouter {
     /// A router that knows no contacts.
     pub fn new(silences: ActiveSilences, limits: Arc<AccountLimits>, now_ms: i64) -> Self {
-        let (contacts, names) = (HashMap::new(), HashMap::new());
-        Self { silences, limits, contacts, names, lookups: 0, resting: HashMap::new(), now_ms }
+        Self { silences, limits, contacts: HashMap::new(), resting: HashMap::new(), now_ms }
     }
 
-    /// Returns how many times contacts or names were looked up.
-    pub const fn lookups(&self) -> usize {
-        self.lookups
+    /// Returns the number of ids whose contacts are known.
+    pub fn known(&self) -> usize {
+        self.contacts.len()
     }
 
     /// Returns those whose contacts are not known.
     pub fn missing(&self, people: &BTreeSet<Ids>) -> BTreeSet<Ids> {
         people.iter().copied().filter(|ids| !self.contacts.contains_key(ids)).collect()
-    }
-
-    /// Returns those whose names are not known.
-    pub fn nameless(&self, people: &BTreeSet<Ids>) -> BTreeSet<Ids> {
-        let mut missing = self.missing(people);
-        missing.retain(|ids| !self.names.contains_key(ids));
-        missing
     }
 
     /// Takes over contacts that were looked up.
@@ -65,13 +54,6 @@ impl PeopleRouter {
             }
         }
         self.contacts.extend(found);
-        self.lookups += 1;
-    }
-
-    /// Takes over names that were looked up.
-    pub fn add_names(&mut self, found: HashMap<Ids, Contacts>) {
-        self.names.extend(found);
-        self.lookups += 1;
     }
 
     /// Whether a silence covers notifications of a rule on a device now.
@@ -80,9 +62,9 @@ impl PeopleRouter {
         self.silences.covers(self.now_ms, (customer_id, device_sn, rule_id))
     }
 
-    /// Returns the contacts of an alert, or its names, if they were looked up.
+    /// Returns the contacts of an alert, if they were looked up.
     pub fn contacts(&self, ids: Ids) -> Option<&Contacts> {
-        self.contacts.get(&ids).or_else(|| self.names.get(&ids))
+        self.contacts.get(&ids)
     }
 
     /// Chooses the recipients of an alert by these channels. Accounts that rest are passed over.
